@@ -15,7 +15,9 @@ from typing import Any
 
 from forktex_core.flow.errors import DefinitionError, PayloadError, PayloadTooLargeError
 
-_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=True, separators=(",", ":"))
+_encoder = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, check_circular=True, separators=(",", ":")
+)
 _encode_plain = _encoder.encode
 _decode_plain = json.JSONDecoder().decode
 _SCALARS = {None: "null", True: "true", False: "false"}
@@ -38,7 +40,9 @@ class Shape:
         try:
             return self._adapter.validate_python(value)
         except ValueError as error:
-            raise PayloadError(f"{what} doesn't fit {_name(self.annotation)}: {_reasons(error)}") from error
+            raise PayloadError(
+                f"{what} doesn't fit {_name(self.annotation)}: {_reasons(error)}"
+            ) from error
 
     def encode(self, value: Any, what: str, limit: int) -> str:
         """Return ``value`` as JSON text; raise PayloadError naming ``what``."""
@@ -105,7 +109,9 @@ def _adapter(annotation: Any) -> Any:
     from pydantic import PydanticUserError, TypeAdapter  # noqa: PLC0415 - keeps the import of flow light
 
     try:
-        return TypeAdapter(annotation, config={"ser_json_bytes": "base64", "val_json_bytes": "base64"})
+        return TypeAdapter(
+            annotation, config={"ser_json_bytes": "base64", "val_json_bytes": "base64"}
+        )
     except PydanticUserError:  # a model brings a configuration of its own
         return TypeAdapter(annotation)
 
@@ -116,9 +122,13 @@ def _plain(value: Any, what: str) -> str:
     try:
         text = _encode_plain(value)
     except (TypeError, ValueError, RecursionError) as error:
-        raise PayloadError(f"{what} can't be carried as JSON: {_reasons(error)}; annotate its type, or convert it") from error
+        raise PayloadError(
+            f"{what} can't be carried as JSON: {_reasons(error)}; annotate its type, or convert it"
+        ) from error
     if type(value) in (dict, list, tuple) and (path := _odd_key(value, "")) is not None:
-        raise PayloadError(f"{what} has a key at {path} that is no string: JSON would turn it into one")
+        raise PayloadError(
+            f"{what} has a key at {path} that is no string: JSON would turn it into one"
+        )
     return text
 
 
@@ -131,7 +141,9 @@ def _odd_key(value: Any, path: str) -> str | None:
                 return found
     elif isinstance(value, list | tuple):
         for number, inner in enumerate(value):
-            if type(inner) in (dict, list, tuple) and (found := _odd_key(inner, f"{path}/{number}")):
+            if type(inner) in (dict, list, tuple) and (
+                found := _odd_key(inner, f"{path}/{number}")
+            ):
                 return found
     return None
 
@@ -140,7 +152,9 @@ def _utf8(text: str, what: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError as error:
-        raise PayloadError(f"{what} holds a lone surrogate, which no database stores: clean the text first") from error
+        raise PayloadError(
+            f"{what} holds a lone surrogate, which no database stores: clean the text first"
+        ) from error
 
 
 def _name(annotation: Any) -> str:
@@ -151,5 +165,8 @@ def _reasons(error: Exception) -> str:
     details = getattr(error, "errors", None)
     if details is None:
         return str(error).split("\n")[0][:500]
-    found = [f"{'.'.join(map(str, d['loc'])) or 'value'}: {d['msg']}" for d in details(include_url=False)[:5]]
+    found = [
+        f"{'.'.join(map(str, d['loc'])) or 'value'}: {d['msg']}"
+        for d in details(include_url=False)[:5]
+    ]
     return "; ".join(found)

@@ -43,7 +43,11 @@ class UnknownWorkflowError(FlowError):
 
     def __init__(self, workflow: str, version: int | None, known: list[str]) -> None:
         self.workflow, self.version, self.known = workflow, version, known
-        what = f"workflow {workflow!r}" if version is None else f"version {version} of workflow {workflow!r}"
+        what = (
+            f"workflow {workflow!r}"
+            if version is None
+            else f"version {version} of workflow {workflow!r}"
+        )
         there = ", ".join(known) if known else "none"
         super().__init__(
             f"there is no {what}: registered here: {there}; register it on this Flow, "
@@ -104,7 +108,9 @@ class FlowNotOpenError(FlowError):
     """The flow is not open."""
 
     def __init__(self) -> None:
-        super().__init__("this Flow is not open: use 'async with flow:' or 'await flow.open()' first")
+        super().__init__(
+            "this Flow is not open: use 'async with flow:' or 'await flow.open()' first"
+        )
 
 
 class DatabaseUnavailableError(FlowError):
@@ -181,7 +187,11 @@ class RunHalted(RunFailed):
 def record_error(error: BaseException) -> dict[str, Any]:
     """Describe any exception in JSON-safe terms; never raises, whatever the exception's own methods do."""
     if isinstance(error, RecordedError) and error.type_name:
-        return {"type": error.type_name, "message": error.message, "traceback": error.traceback_text}
+        return {
+            "type": error.type_name,
+            "message": error.message,
+            "traceback": error.traceback_text,
+        }
     kind = type(error)
     record: dict[str, Any] = {"type": f"{kind.__module__}.{kind.__qualname__}"}
     try:
@@ -208,7 +218,9 @@ def _find_type(name: str) -> type[Exception] | None:
     """Find an exception type by its qualified name among what is already loaded; nothing is ever imported."""
     parts = name.split(".")
     for cut in range(len(parts) - 1, 0, -1):
-        found: Any = builtins if parts[:cut] == ["builtins"] else sys.modules.get(".".join(parts[:cut]))
+        found: Any = (
+            builtins if parts[:cut] == ["builtins"] else sys.modules.get(".".join(parts[:cut]))
+        )
         for part in parts[cut:]:
             found = getattr(found, part, None)
         if isinstance(found, type) and issubclass(found, Exception):
@@ -217,11 +229,21 @@ def _find_type(name: str) -> type[Exception] | None:
 
 
 def _instance(cls: type[Any], original: type[Exception] | None, args: list[Any] | None) -> Any:
-    if original is not None and not issubclass(cls, original) and not issubclass(original, RecordedError):
+    if (
+        original is not None
+        and not issubclass(cls, original)
+        and not issubclass(original, RecordedError)
+    ):
         try:
-            both = type(cls.__name__, (cls, original), {"__module__": cls.__module__, "__doc__": cls.__doc__})
+            both = type(
+                cls.__name__,
+                (cls, original),
+                {"__module__": cls.__module__, "__doc__": cls.__doc__},
+            )
             error = both.__new__(both, *(args or ()))
-        except Exception:  # an original whose layout or __new__ doesn't allow it: its name and text remain
+        except (
+            Exception
+        ):  # an original whose layout or __new__ doesn't allow it: its name and text remain
             error = cls.__new__(cls)
     elif original is not None and issubclass(original, cls):
         error = original.__new__(original)

@@ -35,12 +35,16 @@ class Retry:
     backoff: float = 2.0
     max_interval: float | timedelta = 60.0
     jitter: float = 0.2
-    retry_on: tuple[type[Exception], ...] | type[Exception] | Callable[[Exception], bool] = Exception
+    retry_on: tuple[type[Exception], ...] | type[Exception] | Callable[[Exception], bool] = (
+        Exception
+    )
     give_up_on: tuple[type[Exception], ...] | type[Exception] = ()
 
     def __post_init__(self) -> None:
         if self.max_attempts is not None and self.max_attempts < 1:
-            raise ValueError(f"max_attempts must be at least 1 or None for no limit, not {self.max_attempts}")
+            raise ValueError(
+                f"max_attempts must be at least 1 or None for no limit, not {self.max_attempts}"
+            )
         if seconds(self.initial) < 0 or seconds(self.max_interval) < 0:
             raise ValueError("initial and max_interval must not be negative")
         if self.backoff < 1:

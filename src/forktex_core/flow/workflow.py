@@ -39,12 +39,16 @@ class StepOptions:
 class Step[**P, R]:
     """A function whose result is recorded: called with a workflow's context, it runs at most until it succeeded once."""
 
-    def __init__(self, fn: Callable[Concatenate[Any, P], Awaitable[R] | R], options: StepOptions) -> None:
+    def __init__(
+        self, fn: Callable[Concatenate[Any, P], Awaitable[R] | R], options: StepOptions
+    ) -> None:
         if not callable(fn):
             raise DefinitionError(f"a step must be a function, not {fn!r}")
         self.fn = fn
         self.settings = options
-        self.name = check_name(options.name or getattr(fn, "__qualname__", type(fn).__qualname__), "step")
+        self.name = check_name(
+            options.name or getattr(fn, "__qualname__", type(fn).__qualname__), "step"
+        )
         update_wrapper(self, fn)
 
     @cached_property
@@ -56,7 +60,9 @@ class Step[**P, R]:
         """Return the same step with other StepOptions, for one call or many."""
         return Step(self.fn, replace(self.settings, **changes))
 
-    def __call__(self, ctx: "FlowContext", *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+    def __call__(
+        self, ctx: "FlowContext", *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, R]:
         """Run the step durably within the workflow that ``ctx`` belongs to."""
         call = getattr(ctx, "_call_step", None)
         if call is None:
@@ -76,7 +82,9 @@ class Workflow[I, O]:
         if not inspect.iscoroutinefunction(fn):
             raise DefinitionError(f"workflow {name!r} must be an 'async def' function, not {fn!r}")
         if type(version) is not int or not 1 <= version < 2**31:
-            raise DefinitionError(f"workflow {name!r}: version must be a positive integer, not {version!r}")
+            raise DefinitionError(
+                f"workflow {name!r}: version must be a positive integer, not {version!r}"
+            )
         self.fn = fn
         self.name = check_name(name, "workflow")
         self.version = version
@@ -101,15 +109,30 @@ class Workflow[I, O]:
 def _input_shape(fn: Callable[..., Any], name: str) -> Shape | None:
     parameters = list(inspect.signature(fn).parameters.values())
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    required = [p for p in parameters[2:] if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    if not positional or required or any(p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in parameters):
-        raise DefinitionError(f"workflow {name!r} must take (ctx) or (ctx, input), not {inspect.signature(fn)}")
+    required = [
+        p
+        for p in parameters[2:]
+        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
+    if (
+        not positional
+        or required
+        or any(p.kind is p.KEYWORD_ONLY and p.default is p.empty for p in parameters)
+    ):
+        raise DefinitionError(
+            f"workflow {name!r} must take (ctx) or (ctx, input), not {inspect.signature(fn)}"
+        )
     return parameter_shape(fn, positional[1]) if len(positional) > 1 else None
 
 
 def check_name(name: str, what: str) -> str:
     """Return a name fit for the journal; raise DefinitionError when it isn't."""
-    if not isinstance(name, str) or not name.strip() or len(name) > _MAX_NAME or not name.isprintable():
+    if (
+        not isinstance(name, str)
+        or not name.strip()
+        or len(name) > _MAX_NAME
+        or not name.isprintable()
+    ):
         raise DefinitionError(
             f"{what} name {name!r:.120}: it must be 1 to {_MAX_NAME} printable characters"
         )
@@ -145,5 +168,3 @@ class Registry:
 
     def __iter__(self) -> Any:
         return (w for versions in self._by_name.values() for w in versions.values())
-
-

@@ -84,7 +84,10 @@ class RunLoop(asyncio.AbstractEventLoop):
                 if not handle._cancelled:
                     try:
                         handle._run()
-                    except (SystemExit, KeyboardInterrupt):  # asyncio re-raises what the task holds already
+                    except (
+                        SystemExit,
+                        KeyboardInterrupt,
+                    ):  # asyncio re-raises what the task holds already
                         continue
         finally:
             events._set_running_loop(before)
@@ -139,7 +142,12 @@ class RunLoop(asyncio.AbstractEventLoop):
         return asyncio.Future(loop=self)
 
     def create_task(  # type: ignore[override]
-        self, coro: Coroutine[Any, Any, Any], *, name: str | None = None, context: Any = None, **_: Any
+        self,
+        coro: Coroutine[Any, Any, Any],
+        *,
+        name: str | None = None,
+        context: Any = None,
+        **_: Any,
     ) -> asyncio.Task[Any]:
         parent = branch_of_task.get(self.root)
         context = contextvars.copy_context() if context is None else context.copy()
@@ -152,7 +160,9 @@ class RunLoop(asyncio.AbstractEventLoop):
         context.run(branch_of_task.set, self.root)
         return self._task(coro, "body", context)
 
-    def _task(self, coro: Coroutine[Any, Any, Any], name: str | None, context: contextvars.Context) -> asyncio.Task[Any]:
+    def _task(
+        self, coro: Coroutine[Any, Any, Any], name: str | None, context: contextvars.Context
+    ) -> asyncio.Task[Any]:
         task = asyncio.Task(coro, loop=self, name=name or "branch", context=context)
         self._tasks.add(task)
         return task
@@ -175,17 +185,34 @@ class RunLoop(asyncio.AbstractEventLoop):
     def run_in_executor(self, *_: Any, **__: Any) -> NoReturn:  # type: ignore[override]
         _refuse("work in a thread (run_in_executor, asyncio.to_thread)")
 
-    def __getattribute__(self, name: str) -> Any:
-        if name in _OUTSIDE:
-            _refuse(f"loop.{name}")
-        return super().__getattribute__(name)
-
 
 _OUTSIDE = frozenset(
     name
     for name in vars(asyncio.AbstractEventLoop)
-    if name.startswith(("create_conn", "create_serv", "create_unix", "create_data", "sock_", "subprocess_", "connect_"))
-    or name.startswith(("add_", "remove_", "getaddrinfo", "getnameinfo", "sendfile", "start_tls", "run_", "stop", "close"))
+    if name.startswith(
+        (
+            "create_conn",
+            "create_serv",
+            "create_unix",
+            "create_data",
+            "sock_",
+            "subprocess_",
+            "connect_",
+        )
+    )
+    or name.startswith(
+        (
+            "add_",
+            "remove_",
+            "getaddrinfo",
+            "getnameinfo",
+            "sendfile",
+            "start_tls",
+            "run_",
+            "stop",
+            "close",
+        )
+    )
 ) - {"run_in_executor"}
 
 
@@ -194,3 +221,14 @@ def _refuse(what: str) -> NoReturn:
         f"{what} inside a workflow body: a body must do the same on every replay, so whatever reaches outside belongs "
         "into a step (await ctx.step(fn, ...))"
     )
+
+
+def _refuser(name: str) -> Callable[..., NoReturn]:
+    def refuse(_self: RunLoop, *_: Any, **__: Any) -> NoReturn:
+        _refuse(f"loop.{name}")
+
+    return refuse
+
+
+for _name in _OUTSIDE:
+    setattr(RunLoop, _name, _refuser(_name))

@@ -33,7 +33,9 @@ def queries(schema: str) -> dict[str, str]:
     for file in sorted((resources.files(__package__) / "queries").iterdir(), key=lambda f: f.name):
         pieces = _NAME.split(file.read_text(encoding="utf-8"))[1:]
         for name, body in zip(pieces[::2], pieces[1::2], strict=True):
-            found[name] = _COMMENT.sub("", body).strip().replace("{schema}", quote_identifier(schema))
+            found[name] = (
+                _COMMENT.sub("", body).strip().replace("{schema}", quote_identifier(schema))
+            )
     return found
 
 

@@ -137,17 +137,17 @@ RETURNS TABLE (part text, run_id uuid, no bigint, key text, kind text, name text
 LANGUAGE plpgsql SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 #variable_conflict use_column
 DECLARE
-    taken uuid[] := '{}';
-    tried uuid[] := '{}';
-    picked uuid[];
-    got uuid[];
+    v_taken uuid[] := '{}';
+    v_tried uuid[] := '{}';
+    v_picked uuid[];
+    v_got uuid[];
 BEGIN
     PERFORM 1 FROM {schema}.worker w WHERE w.id = p_worker AND w.ended_at IS NULL FOR KEY SHARE;
     IF NOT FOUND THEN
         RETURN;
     END IF;
     FOR round IN 1..4 LOOP
-        picked := ARRAY(
+        v_picked := ARRAY(
             WITH RECURSIVE bands AS (
                 SELECT q, l, (SELECT max(r.priority) FROM {schema}.run r
                               WHERE r.queue = q AND r.lane = l AND r.due_at IS NOT NULL) AS p
@@ -160,40 +160,40 @@ BEGIN
             SELECT c.id FROM bands b CROSS JOIN LATERAL (
                 SELECT r.id, r.due_at FROM {schema}.run r
                 WHERE r.queue = b.q AND r.lane = b.l AND r.priority = b.p
-                  AND r.due_at <= clock_timestamp() AND r.id <> ALL (tried)
-                ORDER BY r.due_at LIMIT p_slots - cardinality(taken)) c
-            WHERE b.p IS NOT NULL ORDER BY b.p DESC, c.due_at LIMIT p_slots - cardinality(taken));
-        EXIT WHEN cardinality(picked) = 0;
+                  AND r.due_at <= clock_timestamp() AND r.id <> ALL (v_tried)
+                ORDER BY r.due_at LIMIT p_slots - cardinality(v_taken)) c
+            WHERE b.p IS NOT NULL ORDER BY b.p DESC, c.due_at LIMIT p_slots - cardinality(v_taken));
+        EXIT WHEN cardinality(v_picked) = 0;
         WITH locked AS MATERIALIZED (
-            SELECT r.id FROM {schema}.run r WHERE r.id = ANY (picked) AND r.due_at <= clock_timestamp()
+            SELECT r.id FROM {schema}.run r WHERE r.id = ANY (v_picked) AND r.due_at <= clock_timestamp()
             ORDER BY r.id FOR NO KEY UPDATE SKIP LOCKED
         ), changed AS (
             UPDATE {schema}.run r SET status = 'running', worker_id = p_worker, claim = r.claim + 1, due_at = NULL,
                    waiting_for = NULL, claimed_at = clock_timestamp(),
                    started_at = coalesce(r.started_at, clock_timestamp())
             FROM locked l WHERE r.id = l.id RETURNING r.id
-        ) SELECT coalesce(array_agg(c.id), '{}') INTO got FROM changed c;
-        taken := taken || got;
-        tried := tried || picked;
-        EXIT WHEN cardinality(taken) >= p_slots;
+        ) SELECT coalesce(array_agg(c.id), '{}') INTO v_got FROM changed c;
+        v_taken := v_taken || v_got;
+        v_tried := v_tried || v_picked;
+        EXIT WHEN cardinality(v_taken) >= p_slots;
     END LOOP;
-    IF cardinality(taken) = 0 THEN
+    IF cardinality(v_taken) = 0 THEN
         RETURN;
     END IF;
     RETURN QUERY SELECT 'r', r.id, r.signal_seq, NULL, NULL, NULL, NULL::boolean, r.input::text, r.claim, NULL::integer,
                         r.started_at, r.workflow, r.version, r.queue, r.parent_id, r.parent_key, r.metadata::text
-                 FROM {schema}.run r WHERE r.id = ANY (taken);
+                 FROM {schema}.run r WHERE r.id = ANY (v_taken);
     -- A warm run is up to date exactly when nobody claimed it in between.
     RETURN QUERY SELECT 'j', j.run_id, j.seq::bigint, j.key, j.kind, j.name, j.failed, j.value::text, j.claim,
                         j.attempt::integer, j.at, NULL, NULL::integer, NULL, NULL::uuid, NULL, NULL
                  FROM {schema}.journal j WHERE j.run_id = ANY (ARRAY(
-                     SELECT r.id FROM {schema}.run r WHERE r.id = ANY (taken) AND NOT EXISTS (
+                     SELECT r.id FROM {schema}.run r WHERE r.id = ANY (v_taken) AND NOT EXISTS (
                          SELECT 1 FROM unnest(p_warm, p_warm_claims) AS w(id, claim)
                          WHERE w.id = r.id AND w.claim = r.claim - 1)))
                  ORDER BY j.run_id, j.seq;
     RETURN QUERY SELECT 's', s.run_id, s.no, s.key, NULL, s.name, NULL::boolean, s.payload::text, NULL::integer,
                         NULL::integer, s.sent_at, NULL, NULL::integer, NULL, NULL::uuid, NULL, NULL
-                 FROM {schema}.signal s WHERE s.run_id = ANY (taken) AND NOT s.taken ORDER BY s.run_id, s.no;
+                 FROM {schema}.signal s WHERE s.run_id = ANY (v_taken) AND NOT s.taken ORDER BY s.run_id, s.no;
 END $$;
 
 -- The one place that puts a signal into a run's inbox: numbered under the run's row lock, so numbers follow commits.
@@ -362,7 +362,8 @@ BEGIN
     FOR gone IN
         SELECT w.id FROM {schema}.worker w WHERE w.ended_at IS NULL AND w.id <> p_worker AND (
             w.heartbeat_at < clock_timestamp() - p_lease
-            OR (p_trust_locks AND w.session_lock AND NOT EXISTS (
+            OR (p_trust_locks AND w.session_lock AND clock_timestamp() > pg_postmaster_start_time() + interval '5 s'
+                AND NOT EXISTS (
                 SELECT 1 FROM pg_locks k WHERE k.locktype = 'advisory' AND k.granted AND k.objsubid = 2
                   AND k.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
                   AND k.classid = p_lock_class::oid AND k.objid = (w.id % 2147483647)::oid)))

@@ -42,3 +42,11 @@ SELECT * FROM {schema}.finish_runs($1, $2, $3, $4, $5, $6)
 UPDATE {schema}.run r SET status = 'pending', worker_id = NULL, due_at = clock_timestamp()
 FROM unnest($2::uuid[], $3::integer[]) AS a(id, claim)
 WHERE r.id = a.id AND r.worker_id = $1 AND r.claim = a.claim
+
+-- name: claims_of
+-- Whose these runs are and how they stand (asked after an ambiguous finish).
+SELECT id, claim, status FROM {schema}.run WHERE id = ANY ($1::uuid[])
+
+-- name: held_runs
+-- What a worker holds, save what it may be claiming at this moment.
+SELECT id, claim FROM {schema}.run WHERE worker_id = $1 AND claimed_at < clock_timestamp() - interval '2 s'

@@ -24,9 +24,6 @@ SELECT * FROM {schema}.do_chores($1, $2, $3, $4, $5)
 -- A leader that stops leaves the office empty, so that the next one need not wait for anything.
 UPDATE {schema}.leader SET worker_id = NULL WHERE worker_id = $1
 
--- name: server_uptime
-SELECT extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())::float8 AS seconds
-
 -- name: register_definitions
 INSERT INTO {schema}.definition (workflow, version, lane, kind)
 SELECT * FROM unnest($1::text[], $2::integer[], $3::text[], $4::text[])
