@@ -5,9 +5,9 @@
     python scripts/license_headers.py check|fix|strip [FILE...]
 
 Without files: all that git tracks or would track. What must come first in a file stays first (a
-byte order mark, ``#!``, an encoding line, ``<!DOCTYPE``, ``@charset``), and bytes are never decoded,
-so that any encoding and any line ending comes out as it went in. `fix` after `fix` changes nothing,
-and `strip` after `fix` gives back a file that had no header, byte for byte.
+byte order mark, ``#!``, an encoding line, ``<!DOCTYPE``, ``@charset``), and bytes are never
+decoded, so that any encoding and any line ending comes out as it went in. `fix` after `fix` changes
+nothing, and `strip` after `fix` gives back a file that had no header, byte for byte.
 """
 
 import re

@@ -4,8 +4,8 @@
 
     python scripts/smoke_wheel.py dist
 
-Twice: as `pip install forktex-core` brings it, where a module may only fail by naming the extra that
-it needs, and with all extras, where none may fail.
+Twice: as `pip install forktex-core` brings it, where a module may only fail by naming the extra
+that it needs, and with all extras, where none may fail.
 """
 
 import subprocess
