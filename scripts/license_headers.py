@@ -7,7 +7,8 @@
 Without files: all that git tracks or would track. What must come first in a file stays first (a
 byte order mark, ``#!``, an encoding line, ``<!DOCTYPE``, ``@charset``), and bytes are never
 decoded, so that any encoding and any line ending comes out as it went in. `fix` after `fix` changes
-nothing, and `strip` after `fix` gives back a file that had no header, byte for byte.
+nothing, and `strip` after `fix` gives back a file that had no header, byte for byte (a lone ``#!``
+line without an ending gains one).
 """
 
 import re
