@@ -23,7 +23,8 @@ PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 MANIFEST: dict[str, Any] = json.loads((ROOT / "forktex.json").read_text())
 MAKEFILE = (ROOT / "Makefile").read_text()
 EXPRESSION = "AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial"
-AGPL = "0d96a4ff68ad6d4b6f1f30f713b18d5184912ba8dd389f86aa7710db079abcb0"  # of the text as the FSF publishes it
+# The text of the licence as the Free Software Foundation publishes it.
+AGPL = "0d96a4ff68ad6d4b6f1f30f713b18d5184912ba8dd389f86aa7710db079abcb0"
 
 # Written so that they don't match themselves.
 REGISTRY = re.compile(r"\b(pypi|pythonhosted|npmjs|debian)\.(org|com|io)\b", re.IGNORECASE)
