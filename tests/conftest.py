@@ -58,7 +58,7 @@ def postgres(request: pytest.FixtureRequest) -> Iterator[Database]:
 
 @pytest.fixture
 async def schema(postgres: Database) -> AsyncIterator[str]:
-    """The name of a schema that doesn't exist yet; whatever was made under it is dropped afterwards."""
+    """The name of a schema that doesn't exist yet; what was made under it is dropped afterwards."""
     name = f"test_{secrets.token_hex(6)}"
     yield name
     await execute(postgres, f'DROP SCHEMA IF EXISTS "{name}" CASCADE')

@@ -66,5 +66,5 @@ async def test_eventually_gives_the_value_or_fails() -> None:
         return False
 
     assert await eventually(later) == 3
-    with pytest.raises(AssertionError, match="never still gave False after 0.03 s"):
+    with pytest.raises(AssertionError, match=r"never still gave False after 0\.03 s"):
         await eventually(never, timeout=0.03)

@@ -17,7 +17,7 @@ from forktex_core.embedded.wheels import valkey_program
 class EmbeddedRedis(Server):
     """A Valkey server, which speaks Redis' protocol, on a loopback port.
 
-    ``path``: the folder to keep its data in (made when missing; an append-only file, synced each second);
+    ``path``: the folder to keep its data in (made when missing; a log synced each second);
     None for one that keeps nothing. ``program``: another server's program instead of the extra's
     (``redis-server``). ``settings``: directives as in ``valkey.conf``, in force over ours.
 
@@ -78,12 +78,7 @@ class EmbeddedRedis(Server):
         try:
             with socket.create_connection((HOST, port), timeout=5) as connection:
                 connection.sendall(f"AUTH {self._password}\r\nPING\r\n".encode())
-                answer = b""
-                while answer.count(b"\r\n") < 2 and (received := connection.recv(256)):
-                    answer += received
-                return answer == b"+OK\r\n+PONG\r\n"
+                with connection.makefile("rb") as answers:
+                    return [answers.readline(), answers.readline()] == [b"+OK\r\n", b"+PONG\r\n"]
         except OSError:
             return False
-
-    def _mend(self, folder: Path, said: str) -> bool:
-        return False
