@@ -30,6 +30,7 @@ class Database:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the same tests run on other servers."""
     group = parser.getgroup("servers")
     group.addoption("--postgres-url", help="run on this PostgreSQL instead of an embedded one")
     group.addoption(
@@ -74,6 +75,7 @@ async def database(postgres: Database) -> AsyncIterator[Database]:
 
 
 async def execute(database: Database, statement: str) -> None:
+    """Run one statement on a connection of its own."""
     connection = await asyncpg.connect(database.dsn)
     try:
         await connection.execute(statement)

@@ -5,6 +5,7 @@
 import asyncpg
 import pytest
 import redis.asyncio
+
 from tests.conftest import Database
 from tests.waiting import eventually
 

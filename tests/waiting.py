@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 POLL = 0.01
 
 
-async def eventually[T](condition: Callable[[], T | Awaitable[T]], timeout: float = 10) -> T:  # noqa: ASYNC109 - its failure is an assertion
+async def eventually[T](condition: Callable[[], T | Awaitable[T]], timeout: float = 10) -> T:
     """The first truthy value of ``condition``, sync or async.
 
     AssertionError after ``timeout`` seconds."""

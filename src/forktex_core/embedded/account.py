@@ -47,8 +47,3 @@ def make_owned(folder: Path) -> None:
     """A private folder of the server's user."""
     folder.mkdir(mode=0o700, exist_ok=True)
     give_away(folder)
-
-
-def traversable() -> int:
-    """The mode of a folder of ours through which the server's user, but no reader, must pass."""
-    return 0o700 if server_user() is None else 0o711

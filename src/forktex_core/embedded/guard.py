@@ -14,6 +14,10 @@ may use it.
 The server is our child, so its process id can't be another's before we have waited for it. Should
 we be killed ourselves, the kernel stops the server (on Linux).
 
+A server that runs as another user than we can often not pass through the folders above its own
+(root's home, a test's temporary folder). We open such ``doors`` for it: it inherits descriptors of
+its folders, and its command line names them by ``/proc/self/fd``, where no folder above is asked.
+
 Only the standard library, and its light parts: this has to be up in some ten milliseconds.
 """
 
@@ -53,7 +57,7 @@ def die_with_parent(number: int) -> Callable[[], None] | None:
 def children_of(pid: int) -> list[int]:
     """The direct children of a process (none where /proc doesn't tell)."""
     try:
-        with open(f"/proc/{pid}/task/{pid}/children") as file:
+        with open(f"/proc/{pid}/task/{pid}/children") as file:  # noqa: PTH123 - pathlib loads slowly
             return [int(child) for child in file.read().split()]
     except OSError:
         return []
@@ -68,6 +72,7 @@ class Guard:
         self.server: subprocess.Popen[bytes] | None = None
 
     def obey(self, command: dict[str, Any]) -> dict[str, Any]:
+        """Do what a command says; the answer to it."""
         verbs: dict[str, Callable[..., dict[str, Any]]] = {
             "start": self.start,
             "stop": self.stop,
@@ -81,11 +86,17 @@ class Guard:
         return {"code": self.server.poll() if self.server else 0}
 
     def start(
-        self, argv: list[str], log: str, env: dict[str, str], user: int | None
+        self, argv: list[str], log: str, env: dict[str, str], user: int | None, doors: list[str]
     ) -> dict[str, Any]:
-        """Start the server: ``pid``, or ``error``."""
+        """Start a program: ``pid``, or ``error``."""
         account: dict[str, Any] = {"user": user, "group": user, "extra_groups": []}
-        with open(log, "ab") as output:
+        with contextlib.ExitStack() as opened:
+            output = opened.enter_context(open(log, "ab"))  # noqa: PTH123 - as above
+            passed = []
+            for path in doors if user is not None else ():
+                passed.append(door := os.open(path, os.O_RDONLY))
+                opened.callback(os.close, door)
+                argv = [word.replace(path, f"/proc/self/fd/{door}") for word in argv]
             try:
                 self.server = subprocess.Popen(  # noqa: S603 - the server that we are here for
                     argv,
@@ -93,6 +104,7 @@ class Guard:
                     stdout=output,
                     stderr=output,
                     env=env,
+                    pass_fds=passed,
                     start_new_session=True,
                     preexec_fn=die_with_parent(self.signals[0][0]),  # noqa: PLW1509 - one thread
                     **(account if user is not None else {}),
@@ -147,10 +159,12 @@ def commands(owner: int, idle: Callable[[], object]) -> Iterator[dict[str, Any]]
 
 
 def leave(*_: object) -> None:
+    """End on a signal as if the owner had gone."""
     raise SystemExit(0)
 
 
 def main() -> None:
+    """Obey until the owner goes, then tidy up."""
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, leave)

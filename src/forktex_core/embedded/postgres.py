@@ -7,15 +7,14 @@ import os
 import secrets
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, override
 
-from forktex_core.embedded.account import give_away, identity, make_owned, server_user
+from forktex_core.embedded.account import give_away, make_owned, server_user
 from forktex_core.embedded.errors import EmbeddedError, StartError
-from forktex_core.embedded.server import ENVIRONMENT, HOST, Server
+from forktex_core.embedded.server import HOST, Server
 from forktex_core.embedded.wheels import postgres_bindir, postgres_version
 
 UNSAFE = {"fsync": "off", "full_page_writes": "off"}
@@ -70,7 +69,7 @@ class EmbeddedPostgres(Server):
         """Make an empty database; its ``postgresql+asyncpg://`` address.
 
         Raises EmbeddedError when it exists or the name won't do."""
-        import asyncpg  # noqa: PLC0415 - only this needs the driver
+        import asyncpg
 
         connection = await asyncpg.connect(self.dsn)
         try:
@@ -85,17 +84,26 @@ class EmbeddedPostgres(Server):
         port = self.port
         return f"{scheme}://postgres:{self._password}@{HOST}:{port}/{database}"
 
+    @override
     def _account(self) -> int | None:
         return server_user()
 
+    @override
+    def _doors(self, folder: Path) -> list[Path]:
+        names = ("data.new", "data", "socket", "password")
+        return [folder / name for name in names if (folder / name).exists()]
+
+    @override
     def _stop_signals(self) -> list[tuple[int, float]]:
         """Its "fast" shutdown, and the "immediate" one if that hangs."""
         return [(signal.SIGINT, 60.0), (signal.SIGQUIT, 10.0)]
 
+    @override
     def _end_signals(self) -> list[tuple[int, float]]:
         """Without a last checkpoint where nobody will read it."""
         return self._stop_signals()[1:] if self._ephemeral else self._stop_signals()
 
+    @override
     def _prepare(self, folder: Path) -> None:
         self._find_programs()
         if not (folder / "data").exists():
@@ -119,17 +127,7 @@ class EmbeddedPostgres(Server):
         shutil.rmtree(new, ignore_errors=True)
         make_owned(new)
         self._choose_password(folder / "password")
-        done = subprocess.run(  # noqa: S603 - the program of the wheel, or the one asked for
-            [self._bindir / "initdb", *self._initdb_options(folder), "-D", new],
-            capture_output=True,
-            text=True,
-            env=ENVIRONMENT,
-            check=False,
-            **identity(),
-        )
-        if done.returncode != 0:
-            said = done.stderr.strip()
-            raise StartError(self.name, "initdb failed" + self._hint(said), said)
+        self._run(folder, [str(self._bindir / "initdb"), *self._initdb_options(folder)])
         new.rename(folder / "data")
 
     def _choose_password(self, file: Path) -> None:
@@ -140,6 +138,7 @@ class EmbeddedPostgres(Server):
 
     def _initdb_options(self, folder: Path) -> list[str]:
         options = [
+            f"--pgdata={folder / 'data.new'}",
             "--username=postgres",
             f"--pwfile={folder / 'password'}",
             "--auth=password",
@@ -161,6 +160,7 @@ class EmbeddedPostgres(Server):
                 f"give version={theirs}, or bindir= of a PostgreSQL {theirs}",
             )
 
+    @override
     def _command(self, folder: Path, port: int) -> list[str]:
         sockets = str(folder / "socket")
         settings: dict[str, str | int] = {
@@ -174,6 +174,7 @@ class EmbeddedPostgres(Server):
         options = [f"--{name}={value}" for name, value in settings.items()]
         return [str(self._bindir / "postgres"), "-D", str(folder / "data"), *options]
 
+    @override
     def _is_ready(self, folder: Path, port: int, pid: int) -> bool:
         """What the server says in its lock file (a stable format, which pg_ctl reads, too)."""
         match lock_file(folder):
@@ -181,6 +182,7 @@ class EmbeddedPostgres(Server):
                 return first == str(pid) and status.strip() == "ready"
         return False
 
+    @override
     def _mend(self, folder: Path, said: str) -> bool:
         """After a crash, backends that still end hold shared memory, and a recycled process id
         in the lock file looks like a server."""
@@ -192,11 +194,7 @@ class EmbeddedPostgres(Server):
             (folder / "data" / "postmaster.pid").unlink(missing_ok=True)
         return True
 
-    def _hint(self, said: str) -> str:
-        if "Permission denied" in said and server_user() is not None:
-            return f" (for root, it runs as 'nobody', who must be able to reach {self.path})"
-        return ""
-
+    @override
     def _after_kill(self, folder: Path) -> None:
         """Remove the shared memory segment that it left behind; its id is in the lock file."""
         match lock_file(folder):

@@ -15,7 +15,6 @@ import stat
 import tempfile
 from pathlib import Path
 
-from forktex_core.embedded.account import traversable
 from forktex_core.embedded.errors import EmbeddedError
 
 
@@ -25,10 +24,10 @@ def copies_folder() -> Path:
     Raises EmbeddedError when it is not ours alone."""
     folder = Path(tempfile.gettempdir()) / f"forktex-embedded-{os.geteuid()}"
     try:
-        folder.mkdir(mode=traversable())
+        folder.mkdir(mode=0o755)
     except FileExistsError:
         refuse_foreign(folder)
-    folder.chmod(traversable())
+    folder.chmod(0o755)
     return folder
 
 

@@ -8,7 +8,7 @@ import signal
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, override
 
 from forktex_core.embedded.server import HOST, Server
 from forktex_core.embedded.wheels import valkey_program
@@ -44,9 +44,11 @@ class EmbeddedRedis(Server):
         """The address: ``redis://…/0``."""
         return f"redis://:{self._password}@{HOST}:{self.port}/0"
 
+    @override
     def _stop_signals(self) -> list[tuple[int, float]]:
         return [(signal.SIGTERM, 10.0)]
 
+    @override
     def _prepare(self, folder: Path) -> None:
         self._program = self._given_program or valkey_program()
         password = folder / "password"
@@ -56,6 +58,7 @@ class EmbeddedRedis(Server):
         self._password = password.read_text()
         (folder / "data").mkdir(mode=0o700, exist_ok=True)
 
+    @override
     def _command(self, folder: Path, port: int) -> list[str]:
         directives: dict[str, str | int] = {
             "bind": HOST,
@@ -73,6 +76,7 @@ class EmbeddedRedis(Server):
         )
         return [str(self._program), str(configuration)]
 
+    @override
     def _is_ready(self, folder: Path, port: int, pid: int) -> bool:
         """It answers, and it is ours: another server on this port has another password."""
         try:
@@ -82,3 +86,7 @@ class EmbeddedRedis(Server):
                     return [answers.readline(), answers.readline()] == [b"+OK\r\n", b"+PONG\r\n"]
         except OSError:
             return False
+
+    @override
+    def _mend(self, folder: Path, said: str) -> bool:
+        return False

@@ -25,7 +25,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
-from forktex_core.embedded.account import traversable
 from forktex_core.embedded.errors import EmbeddedError, NotRunningError, PathInUseError, StartError
 from forktex_core.embedded.owner import GuardProcess
 
@@ -74,13 +73,9 @@ class Server(ABC):
         """The same for a server whose folder may go with it."""
         return self._stop_signals()
 
+    @abstractmethod
     def _mend(self, folder: Path, said: str) -> bool:
         """Whether a start that failed with these words deserves another attempt."""
-        return False
-
-    def _hint(self, said: str) -> str:
-        """What to add to the message of a start that failed with these words."""
-        return ""
 
     def _after_kill(self, folder: Path) -> None:  # noqa: B027 - most leave nothing
         """Tidy up what a killed server could not."""
@@ -88,6 +83,10 @@ class Server(ABC):
     def _account(self) -> int | None:
         """The user id to run as; None for our own."""
         return None
+
+    def _doors(self, folder: Path) -> list[Path]:  # noqa: ARG002 - most run as we do
+        """What that user must reach: folders and files of theirs."""
+        return []
 
     # What users see.
 
@@ -208,12 +207,10 @@ class Server(ABC):
         self._opener = os.getpid()
         if self._path is None:
             self._folder = Path(tempfile.mkdtemp(prefix=f"forktex-{self.name.lower()}-"))
-            self._folder.chmod(traversable())
             self._guard = GuardProcess(self._folder, self._end_signals(), lock=None)
             return self._folder
         if not self._path.exists():
-            self._path.mkdir(parents=True)
-            self._path.chmod(traversable())
+            self._path.mkdir(mode=0o700, parents=True)
         lock = locked(self._path)
         try:
             self._guard = GuardProcess(None, self._end_signals(), lock)
@@ -232,33 +229,47 @@ class Server(ABC):
                 return
             busy = "in use" in said and self._port is None
             if time.monotonic() > deadline or not (busy or self._mend(folder, said)):
-                raise StartError(self.name, "its process ended" + self._hint(said), said)
+                raise StartError(self.name, "its process ended", said)
             time.sleep(POLL)
 
     def _attempt(self, folder: Path, port: int) -> str | None:
         """Start once; what the server said if it failed."""
-        log = folder / "log"
-        begin = log.stat().st_size if log.exists() else 0
+        begin = log_size(folder)
+        pid = self._spawn(folder, self._command(folder, port))
+        deadline = time.monotonic() + START_TIMEOUT
+        while not self._is_ready(folder, port, pid):
+            if self._ask(do="status")["code"] is not None:
+                return log_since(folder, begin)
+            if time.monotonic() > deadline:
+                late = f"not ready after {START_TIMEOUT:.0f} s"
+                raise StartError(self.name, late, log_since(folder, begin))
+            time.sleep(POLL)
+        self._pid = pid
+        return None
+
+    def _run(self, folder: Path, argv: list[str]) -> None:
+        """Run a program of the server's to its end, as the server's user."""
+        begin = log_size(folder)
+        self._spawn(folder, argv)
+        while (code := self._ask(do="status")["code"]) is None:
+            time.sleep(POLL)
+        if code != 0:
+            reason = f"{Path(argv[0]).name} failed"
+            raise StartError(self.name, reason, log_since(folder, begin))
+
+    def _spawn(self, folder: Path, argv: list[str]) -> int:
         answer = self._ask(
             do="start",
-            argv=self._command(folder, port),
-            log=str(log),
+            argv=argv,
+            log=str(folder / "log"),
             env=ENVIRONMENT,
             user=self._account(),
+            doors=[str(door) for door in self._doors(folder)],
         )
         if "error" in answer:
             raise StartError(self.name, answer["error"])
-        deadline = time.monotonic() + START_TIMEOUT
-        while not self._is_ready(folder, port, answer["pid"]):
-            if self._guard.ask(do="status")["code"] is not None:
-                return tail(log, begin)
-            if time.monotonic() > deadline:
-                raise StartError(
-                    self.name, f"not ready after {START_TIMEOUT:.0f} s", tail(log, begin)
-                )
-            time.sleep(POLL)
-        self._pid = answer["pid"]
-        return None
+        pid: int = answer["pid"]
+        return pid
 
     def _ask(self, **command: Any) -> dict[str, Any]:
         guard = self._guard
@@ -295,9 +306,15 @@ def free_port() -> int:
         return port
 
 
-def tail(log: Path, begin: int) -> str:
-    """The end of what was logged since an offset."""
-    with log.open("rb") as file:
+def log_size(folder: Path) -> int:
+    """How much has been logged by now."""
+    log = folder / "log"
+    return log.stat().st_size if log.exists() else 0
+
+
+def log_since(folder: Path, begin: int) -> str:
+    """The end of what was logged since a size."""
+    with (folder / "log").open("rb") as file:
         file.seek(begin)
         return file.read()[-LOG_TAIL:].decode(errors="replace").strip()
 
