@@ -89,10 +89,9 @@ async def test_killed_guard_ends_the_server(server: str) -> None:
     folder.rmdir()
 
 
-@pytest.mark.parametrize("kind", SERVERS)
-async def test_terminated_guard_tidies_up(kind: Servers) -> None:
+async def test_terminated_guard_tidies_up() -> None:
     """SIGTERM to the guard, as at a machine's shutdown, ends the server in order."""
-    async with kind() as server:
+    async with EmbeddedRedis() as server:
         folder = server.path
         [guard] = [line for line in processes_of(folder) if "guard.py" in line]
         os.kill(int(guard.partition(":")[0]), signal.SIGTERM)
