@@ -31,4 +31,6 @@ def _apply_settings(
     session: OrgSession, _transaction: SessionTransaction, connection: Connection
 ) -> None:
     for name, value in session.transaction_settings.items():
-        connection.execute(text("SELECT set_config(:name, :value, true)"), {"name": name, "value": value})
+        connection.execute(
+            text("SELECT set_config(:name, :value, true)"), {"name": name, "value": value}
+        )
