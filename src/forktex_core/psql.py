@@ -5,7 +5,6 @@
 import warnings
 
 from forktex_core.db import *  # noqa: F403 - every public name, and no list to keep in step
-from forktex_core.db import __all__ as __all__
 
 warnings.warn(
     "forktex_core.psql is now forktex_core.db; the old name goes away with 1.0",

@@ -45,11 +45,13 @@ class AuditMixin:
     __actor_fk__: ClassVar[str | None] = None
 
     @declared_attr
+    @classmethod
     def created_by(cls) -> Mapped[UUID | None]:
         """The user who made the row."""
         return _actor_column(cls, 102)
 
     @declared_attr
+    @classmethod
     def updated_by(cls) -> Mapped[UUID | None]:
         """The user who changed the row last."""
         return _actor_column(cls, 103, onupdate=current_actor)

@@ -74,9 +74,10 @@ class UnreachableError(DBError):
 
     def __init__(self, address: str, reason: BaseException) -> None:
         self.address = address
+        said = str(reason) or type(reason).__name__
         super().__init__(
-            f"no connection to {address}: {reason or type(reason).__name__}; check that the server "
-            "runs, and the host, port, database and credentials given to init_engine"
+            f"no connection to {address}: {said}; check that the server runs, and the host, port, "
+            "database and credentials given to init_engine"
         )
 
 
@@ -87,7 +88,7 @@ class RetriesExhaustedError(DBError):
         self.attempts = attempts
         super().__init__(
             f"the transaction was in conflict with others on all {attempts} attempts (last: "
-            f"{reason}); raise attempts=, make the transaction shorter, or lock its rows in one order"
+            f"{reason}); raise attempts=, shorten the transaction, or lock its rows in one order"
         )
 
 

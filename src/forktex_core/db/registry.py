@@ -122,7 +122,7 @@ async def get_session(
         yield session
 
 
-async def healthcheck(name: str = "default", *, timeout: float = 5.0) -> Health:  # noqa: ASYNC109
+async def healthcheck(name: str = "default", *, timeout: float = 5.0) -> Health:
     """Whether the server (and its replica) answers within `timeout` seconds; see `Health`.
 
     Raises nothing but `NotInitializedError`: what went wrong is in the result's `error`.

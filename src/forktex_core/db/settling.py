@@ -10,9 +10,9 @@ from typing import Any
 class Settling:
     """Clean-ups that outlive a cancellation.
 
-    A cancelled task may be cancelled again while it awaits its own clean-up (anyio does so on every
-    turn of the loop). The clean-up therefore runs as a task of its own, which `run` awaits as long as
-    it is allowed to, and `wait` awaits at the end of the resource's life.
+    A cancelled task may be cancelled again while it awaits its own clean-up (anyio does so on
+    every turn of the loop). The clean-up therefore runs as a task of its own, which `run` awaits
+    as long as it is allowed to, and `wait` awaits at the end of the resource's life.
     """
 
     def __init__(self) -> None:

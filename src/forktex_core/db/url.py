@@ -46,7 +46,7 @@ def _refuse_unknown(url: URL) -> None:
         if parameter not in _UNDERSTOOD:
             raise ConfigurationError(
                 f"the parameter {parameter!r} of {address(url)} is not one of asyncpg; remove it, "
-                "or pass what it stands for as connect_args= (TLS files: an ssl.SSLContext as 'ssl')"
+                "or pass what it stands for as connect_args= (TLS files: {'ssl': SSLContext})"
             )
 
 

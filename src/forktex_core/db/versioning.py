@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """Optimistic locking: a change of a row that someone else changed meanwhile is refused."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -16,4 +16,4 @@ class VersionedMixin:
     """
 
     version: Mapped[int] = mapped_column(sort_order=104)
-    __mapper_args__: Any = {"version_id_col": version}
+    __mapper_args__: ClassVar[dict[str, Any]] = {"version_id_col": version}
