@@ -209,7 +209,7 @@ def record_error(error: BaseException) -> dict[str, Any]:
         record["traceback"] = _clean("".join(traceback.format_exception(error, limit=-25))[-8000:])
     except Exception:  # noqa: BLE001 - a user's __repr__ or __cause__
         record["traceback"] = ""
-    if all(type(a) in _PLAIN for a in error.args) and len(repr(error.args)) < 2000:  # noqa: PLR2004 - small arguments only
+    if all(type(a) in _PLAIN for a in error.args) and len(repr(error.args)) < 2000:
         record["args"] = [_clean(a) if isinstance(a, str) else a for a in error.args]
     return record
 
