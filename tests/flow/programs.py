@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""Workflows that crash tests run in worker processes: ``python -m tests.flow.programs DSN SCHEMA LOG``."""
+"""Workflows that crash tests run in worker processes: ``python -m tests.flow.programs DSN SCHEMA
+LOG``.
+"""
 
 import asyncio
 import os

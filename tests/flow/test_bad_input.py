@@ -47,7 +47,7 @@ async def test_start_refuses_what_cannot_run(flow: Flow, sql) -> None:
             await flow.start("typed", 1, version=7)
         with pytest.raises(PayloadError, match="the input of 'typed' doesn't fit int"):
             await flow.start("typed", "many")
-        with pytest.raises(PayloadError, match="can't be carried as JSON.*datetime"):
+        with pytest.raises(PayloadError, match=r"can't be carried as JSON.*datetime"):
             await flow.start("untyped", {"at": datetime(2026, 1, 1)})  # noqa: DTZ001
         with pytest.raises(PayloadError, match=r"key at /a\[1\]"):
             await flow.start("untyped", {"a": {1: 2}})

@@ -52,7 +52,9 @@ async def test_stale_fence(flow: Flow, schema: str, sql, postgres) -> None:
 async def test_flush_holds_off_the_end_of_its_worker(
     flow: Flow, schema: str, sql, postgres
 ) -> None:
-    """Handing a worker's runs on waits for its flush in flight, so the next claim reads a complete journal (trap 2)."""
+    """Handing a worker's runs on waits for its flush in flight, so the next claim reads a complete
+    journal (trap 2).
+    """
     import asyncpg
 
     async with flow:
@@ -81,7 +83,9 @@ async def test_flush_holds_off_the_end_of_its_worker(
 
 
 async def test_a_retried_flush_is_recognised(flow: Flow, schema: str, sql) -> None:
-    """The same entries a second time (an acknowledgement was lost) are found as written; another worker's are not."""
+    """The same entries a second time (an acknowledgement was lost) are found as written; another
+    worker's are not.
+    """
     async with flow:
         worker, run = await worker_row(sql), uuid4()
         append, written = queries(schema)["append_entries"], queries(schema)["entries_written"]
@@ -134,7 +138,9 @@ async def test_an_ended_worker_claims_nothing(flow: Flow, schema: str, sql) -> N
 async def test_changed_code_halts_the_run_and_loses_nothing(
     flow: Flow, serving, sql, postgres, schema: str
 ) -> None:
-    """Code that asks for something else than the journal holds stops the run; its journal stays as it was."""
+    """Code that asks for something else than the journal holds stops the run; its journal stays as
+    it was.
+    """
 
     async def first() -> int:
         return 1
@@ -170,7 +176,9 @@ async def test_changed_code_halts_the_run_and_loses_nothing(
 
 
 async def test_eviction_runs_no_durable_code(flow: Flow, serving, sql) -> None:
-    """Dropping a warm run from memory unwinds its finally blocks without executing or recording anything (trap 7)."""
+    """Dropping a warm run from memory unwinds its finally blocks without executing or recording
+    anything (trap 7).
+    """
     ran: list[str] = []
 
     async def cleanup() -> None:
@@ -277,7 +285,9 @@ async def test_statement_budget(flow: Flow, serving, sql) -> None:
 
 
 async def test_migration_is_safe_for_many_at_once(postgres, schema: str) -> None:
-    """Twenty processes that open at the same moment make one schema; a newer one is refused by name."""
+    """Twenty processes that open at the same moment make one schema; a newer one is refused by
+    name.
+    """
     import asyncpg
 
     from forktex_core.flow import SchemaTooNewError

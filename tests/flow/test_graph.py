@@ -45,7 +45,9 @@ def test_every_problem_is_named_at_once(flow: Flow) -> None:
 
 
 async def test_guards_signals_and_cycles(flow: Flow, serving) -> None:
-    """The first guard that holds is taken; a signal no guard takes changes nothing; cycles are bounded."""
+    """The first guard that holds is taken; a signal no guard takes changes nothing; cycles are
+    bounded.
+    """
     g = Graph("count", initial="count", max_transitions=20)
 
     @g.state("count")

@@ -52,8 +52,8 @@ def effects(log: Path) -> dict[str, list[int]]:
 async def test_random_sigkill_of_workers(
     postgres, schema: str, sql, spawn: Spawn, tmp_path: Path
 ) -> None:
-    """100 runs of 20 steps while workers are killed at random: all complete, no committed step repeats, and each
-    takeover repeats at most the one step that was in flight.
+    """100 runs of 20 steps while workers are killed at random: all complete, no committed step
+    repeats, and each takeover repeats at most the one step that was in flight.
     """
     seed = random.randrange(1 << 32)
     rng = random.Random(seed)
@@ -100,7 +100,7 @@ async def test_takeover_is_quick_also_of_the_leader(
             lambda: sql.fetchval("SELECT term = 1 FROM leader WHERE worker_id IS NOT NULL")
         )
         ids = await flow.start_many("chain", [500] * 3)
-        await eventually(lambda: (tmp_path / "log").exists())
+        await eventually((tmp_path / "log").exists)
         await spawn()
         await eventually(lambda: sql.fetchval("SELECT count(*) = 2 FROM worker"))
         first.kill()
@@ -113,17 +113,18 @@ async def test_takeover_is_quick_also_of_the_leader(
         )
     assert took < 10, "taken over only by the lease"
     assert await sql.fetchval("SELECT term FROM leader") >= 2
-    print(f"takeover after {took:.2f} s")
 
 
 async def test_frozen_worker_writes_nothing_after_it_was_given_up(
     postgres, schema: str, sql, spawn: Spawn, tmp_path: Path
 ) -> None:
-    """A worker that is stopped (SIGSTOP), given up and thawed finds its writes refused and begins a new life."""
+    """A worker that is stopped (SIGSTOP), given up and thawed finds its writes refused and begins a
+    new life.
+    """
     async with build(postgres.dsn, schema, tmp_path / "log") as flow:
         frozen = await spawn()
         ids = await flow.start_many("chain", [300] * 5)
-        await eventually(lambda: (tmp_path / "log").exists())
+        await eventually((tmp_path / "log").exists)
         frozen.send_signal(signal.SIGSTOP)
         life = await sql.fetchval("SELECT id FROM worker")
         await sql.fetchval(
@@ -153,7 +154,7 @@ async def test_sigterm_gives_runs_back(
     async with build(postgres.dsn, schema, tmp_path / "log") as flow:
         worker = await spawn()
         ids = await flow.start_many("chain", [200] * 10)
-        await eventually(lambda: (tmp_path / "log").exists())
+        await eventually((tmp_path / "log").exists)
         worker.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(worker.wait(), 10) == 0
         row = await sql.fetchrow("SELECT ended_at IS NOT NULL AS ended, end_reason FROM worker")

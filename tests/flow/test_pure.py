@@ -30,7 +30,9 @@ def entry(key: str, seq: int, name: str = "s", kind: str = "step") -> Entry:
 
 @given(st.permutations(range(8)))
 def test_replay_delivers_in_journal_order(order: list[int]) -> None:
-    """Whatever the order of requests, deliveries follow the sequence numbers, and stop before what wasn't asked for."""
+    """Whatever the order of requests, deliveries follow the sequence numbers, and stop before what
+    wasn't asked for.
+    """
     replay = Replay(entry(str(n), n) for n in range(8))
     asked: set[int] = set()
     delivered = 0
@@ -84,7 +86,9 @@ def test_transitions_are_total_and_finished_is_final() -> None:
 
 
 async def test_the_database_holds_the_same_table(flow: package.Flow, sql) -> None:
-    """Every change of status that transitions.py refuses, the database refuses as well, and no other."""
+    """Every change of status that transitions.py refuses, the database refuses as well, and no
+    other.
+    """
     async with flow:
         pass
     shape = {
@@ -167,7 +171,9 @@ _ARGUMENTS = {
     [n for n, t in vars(builtins).items() if isinstance(t, type) and issubclass(t, Exception)],
 )
 def test_every_builtin_error_is_recorded_and_restored(name: str) -> None:
-    """Whatever type a step raises, StepFailed carries its name and text, and is of that type where it can be."""
+    """Whatever type a step raises, StepFailed carries its name and text, and is of that type where
+    it can be.
+    """
     original = getattr(builtins, name)
     error = original(*_ARGUMENTS.get(name, ("a", 1)))
     record = record_error(error)
