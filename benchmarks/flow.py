@@ -13,7 +13,7 @@ import asyncio
 import statistics
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import asyncpg
@@ -21,6 +21,9 @@ import asyncpg
 from forktex_core.embedded import EmbeddedPostgres
 from forktex_core.flow import Flow, FlowContext, StepContext
 from forktex_core.flow.store.sql import queries
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
 
 RUNS, STEPS, AT_A_TIME, CHAIN, ROUNDS = 200, 20, 50, 1000, 5
 SCHEMA = "bench"
