@@ -10,9 +10,10 @@ from sqlalchemy import ClauseElement, ColumnElement, Dialect, Text
 from sqlalchemy.sql import operators
 from sqlalchemy.types import TypeDecorator
 
-from forktex_core.vault.columns import VaultSource, check_arguments, guarded, resolve
+from forktex_core.vault.columns import VaultSource, check_arguments, resolve
 from forktex_core.vault.errors import NotSearchableError, PayloadError
 from forktex_core.vault.keys import Context
+from forktex_core.vault.payload import sanitized
 from forktex_core.vault.vault import Vault
 
 _DIGEST_BYTES = 16
@@ -97,7 +98,7 @@ class BlindIndex(TypeDecorator[str]):
         """Return the digests of a value under each key of another vault. For rotation."""
         if isinstance(value, BlindDigest):
             return [value]
-        message = self._message(value)
+        message: bytes = sanitized(self._message, value)
         return [
             BlindDigest(f"{name}:{hmac.digest(key, message, 'sha256')[:_DIGEST_BYTES].hex()}")
             for name, key in vault.keyring.index_keys(self.context)
@@ -113,7 +114,7 @@ class BlindIndex(TypeDecorator[str]):
 
     def process_bind_param(self, value: str | None, _: Dialect) -> str | None:
         """Hash a value; a digest passes as it is."""
-        return None if value is None else guarded(lambda: str(self.digest(value)))
+        return None if value is None else str(self.digest(value))
 
     def process_result_value(self, value: str | None, _: Dialect) -> BlindDigest | None:
         """Mark what was read as a digest."""

@@ -34,7 +34,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import NoInspectionAvailable
 
 from forktex_core.vault.blind_index import BlindIndex
-from forktex_core.vault.errors import PayloadError, VaultError
+from forktex_core.vault.payload import sanitized
 from forktex_core.vault.token import ENVELOPE_LENGTH, MARK, prefix_of
 from forktex_core.vault.vault import Vault
 
@@ -58,15 +58,8 @@ class IndexColumn:
         Raises:
             PayloadError: `extract` failed on this payload.
         """
-        try:
-            value = self.extract(payload)
-            return None if value is None else str(self.type.digests_of(vault, value)[0])
-        except VaultError:
-            raise
-        except Exception as exc:  # noqa: BLE001 - whatever a function of the user's raises
-            kind = type(exc).__name__
-        msg = f"the function for index {self.column.name} raised {kind} on this payload"
-        raise PayloadError(msg)
+        value = sanitized(self.extract, payload)
+        return None if value is None else str(self.type.digests_of(vault, value)[0])
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@
 import asyncio
 import json
 import os
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table as Grid
 from sqlalchemy import MetaData, Table
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, NoSuchTableError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 
 from forktex_core.vault.errors import RotationError, VaultError
@@ -82,7 +83,9 @@ def inspect(token: str) -> None:
 
 
 def _argument(token: str) -> str:
-    return (click.get_text_stream("stdin").read() if token == "-" else token).strip()  # noqa: S105 - the dash of the command line
+    if token == "-":  # noqa: S105 - a dash, for the standard input
+        token = sys.stdin.read()
+    return token.strip()
 
 
 def _vault(files: tuple[Path, ...], what: str = "Key") -> Vault:
@@ -146,7 +149,7 @@ def decrypt(key_files: tuple[Path, ...], context: tuple[str, ...], token: str) -
     """Decrypt a TOKEN ("-" reads it from the standard input) and print what is in it."""
     vault = _vault(key_files)
     data = vault.decrypt_bytes(_argument(token), context=context or None)
-    click.get_binary_stream("stdout").write(expand(data, MAX_BYTES))
+    sys.stdout.buffer.write(expand(data, MAX_BYTES))
     click.echo()
 
 
@@ -162,6 +165,7 @@ def decrypt(key_files: tuple[Path, ...], context: tuple[str, ...], token: str) -
 @click.option("--skip-corrupt", is_flag=True, help="Report rows that don't decrypt, and go on.")
 @click.option("--dry-run", is_flag=True, help="Count what is on which key; change nothing.")
 def rotate(
+    *,
     database_url: str,
     tables: tuple[str, ...],
     columns: tuple[str, ...],
@@ -220,12 +224,16 @@ async def _rotate(
     engine: AsyncEngine, table: str, column: str, options: dict[str, Any], console: Console
 ) -> RotationReport:
     schema, _, name = table.rpartition(".")
-    async with engine.connect() as connection:
-        found = await connection.run_sync(
-            lambda sync: Table(
-                name, MetaData(), schema=schema or None, autoload_with=sync, resolve_fks=False
+    try:
+        async with engine.connect() as connection:
+            found = await connection.run_sync(
+                lambda sync: Table(
+                    name, MetaData(), schema=schema or None, autoload_with=sync, resolve_fks=False
+                )
             )
-        )
+    except NoSuchTableError:
+        msg = f"there is no table {table} in this database; a schema is named as schema.table"
+        raise click.ClickException(msg) from None
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -10,7 +10,7 @@ from sqlalchemy.sql import operators
 from sqlalchemy.types import TypeDecorator
 
 from forktex_core.vault import payload as codecs
-from forktex_core.vault.errors import NotSearchableError, PayloadError, VaultError
+from forktex_core.vault.errors import NotSearchableError, VaultError
 from forktex_core.vault.keys import Context, encode_context
 from forktex_core.vault.vault import Vault
 
@@ -40,23 +40,6 @@ def check_arguments(source: VaultSource, context: Context | None, owner: str) ->
         resolve(source, owner)
     if context is not None:
         encode_context(context)
-
-
-def guarded(write: Callable[[], str]) -> str:
-    """Turn any error of writing a value into one that SQLAlchemy doesn't wrap.
-
-    It would add the statement's parameters, the plaintext among them, to the message.
-    """
-    try:
-        return write()
-    except VaultError:
-        raise
-    except Exception as exc:  # noqa: BLE001 - a codec, a validator or a normalize of the user's
-        kind = type(exc).__name__
-    msg = (
-        f"writing an encrypted value raised {kind}; its message is withheld, it may hold the value"
-    )
-    raise PayloadError(msg)
 
 
 class EncryptedComparator[T](TypeDecorator.Comparator[T]):
@@ -105,10 +88,8 @@ class Encrypted[T](TypeDecorator[T]):
         if value is None:
             return None
         vault = resolve(self.vault, type(self).__name__)
-        return guarded(
-            lambda: vault.encrypt(
-                value, self.codec, context=self.context, compress=self.compress, envelope=True
-            )
+        return vault.encrypt(
+            value, self.codec, context=self.context, compress=self.compress, envelope=True
         )
 
     def process_result_value(self, value: str | None, _: Dialect) -> T | None:

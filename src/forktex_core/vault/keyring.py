@@ -7,27 +7,27 @@ from collections.abc import Iterable
 from cryptography.fernet import Fernet, InvalidToken
 
 from forktex_core.vault.errors import TamperedTokenError, UnknownKeyError, UnverifiedTokenError
-from forktex_core.vault.keys import Context, Key, Part, encode_context
+from forktex_core.vault.keys import Context, Key, Part, Secretive, encode_context
 from forktex_core.vault.token import prefix_of, timestamp
 
 
-class Keyring:
+class Keyring(Secretive):
     """Keys in order, each once. Immutable, and without any view on payloads, limits or clocks."""
 
-    __slots__ = ("_keys",)
+    __slots__ = ("keys",)
 
     def __init__(self, keys: Iterable[Key]) -> None:
-        self._keys = {key.fingerprint: key for key in keys}
+        self.keys = {key.fingerprint: key for key in keys}
 
     @property
     def fingerprints(self) -> tuple[str, ...]:
         """The keys' fingerprints, the sealing one first."""
-        return tuple(self._keys)
+        return tuple(self.keys)
 
     @property
     def first(self) -> Key:
         """The key that seals."""
-        return next(iter(self._keys.values()))
+        return next(iter(self.keys.values()))
 
     def seal(self, data: bytes, at: int, context: Context | None, *, envelope: bool) -> str:
         """Seal bytes as of a time in seconds since 1970."""
@@ -54,21 +54,21 @@ class Keyring:
     def derive(self, parts: tuple[Part, ...]) -> "Keyring":
         """Derive a tenant's ring, key by key."""
         context = encode_context(parts)
-        return Keyring(Key(key.derive("tenant", context)) for key in self._keys.values())
+        return Keyring(Key(key.derive("tenant", context)) for key in self.keys.values())
 
     def index_keys(self, context: Context | None) -> list[tuple[str, bytes]]:
         """Return fingerprint and HMAC key of a blind index, key by key."""
         bound = b"" if context is None else encode_context(context)
-        return [(name, key.derive("index", bound)) for name, key in self._keys.items()]
+        return [(name, key.derive("index", bound)) for name, key in self.keys.items()]
 
     def joined(self, other: "Keyring") -> "Keyring":
         """Return the ring that unseals with the keys of both."""
-        return Keyring([*self._keys.values(), *other._keys.values()])
+        return Keyring([*self.keys.values(), *other.keys.values()])
 
     def _candidates(self, fingerprint: str | None) -> Iterable[Key]:
         if fingerprint is None:
-            return self._keys.values()
-        key = self._keys.get(fingerprint)
+            return self.keys.values()
+        key = self.keys.get(fingerprint)
         return () if key is None else (key,)
 
     def _refusal(self, fingerprint: str | None, bare: str, *, bound: bool) -> UnverifiedTokenError:

@@ -60,7 +60,23 @@ def _encode_part(part: object) -> bytes:
     return len(text).to_bytes(4) + text
 
 
-class Key:
+class Secretive:
+    """Holds keys: a copy is the thing itself, and nothing pickles it."""
+
+    __slots__ = ()
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        msg = f"a {type(self).__name__} is not pickled, for it holds keys; make it in each process"
+        raise TypeError(msg)
+
+
+class Key(Secretive):
     """32 secret bytes that never show."""
 
     __slots__ = ("_secret", "bound", "fernet", "fingerprint")
@@ -88,16 +104,6 @@ class Key:
 
     def __repr__(self) -> str:
         return f"<Key {self.fingerprint}>"
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Self:
-        return self
-
-    def __reduce_ex__(self, protocol: object) -> NoReturn:
-        msg = "a key is not pickled; build the vault in each process with Vault.from_key"
-        raise TypeError(msg)
 
 
 def read_key(text: object) -> Key | str:

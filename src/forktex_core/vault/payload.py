@@ -2,17 +2,17 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """Values to bytes and back: plain JSON, JSON by type, text, bytes; optional compression.
 
-No error raised here holds a value. The parsers' own errors do (`JSONDecodeError.doc`, pydantic's
-inputs), so ours are raised after the ``except`` block, where nothing chains them, and with the
-plaintext deleted from the frame.
+No error that leaves through `sanitized` holds a value. The parsers' own errors do (the document in
+`JSONDecodeError.doc`, the inputs in pydantic's), and so do the frames of their tracebacks.
 """
 
 import json
 import zlib
+from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
-from forktex_core.vault.errors import PayloadError, PayloadTooLargeError
+from forktex_core.vault.errors import PayloadError, PayloadTooLargeError, VaultError
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
@@ -48,18 +48,15 @@ class JsonCodec:
         except UnicodeEncodeError:  # A lone surrogate, which JSON can only escape.
             return json.dumps(value).encode()
         except (TypeError, ValueError, RecursionError) as exc:
-            problem = _json_problem(exc)
-        raise PayloadError(problem)
+            raise PayloadError(_json_problem(exc)) from None
 
     def decode(self, data: bytes) -> Any:
         """Decode a JSON text."""
         try:
             return self._loads(data.decode())
         except (ValueError, RecursionError):
-            size = len(data)
-        del data
-        msg = f"the payload ({size} bytes) isn't JSON; read it with decrypt_bytes"
-        raise PayloadError(msg)
+            msg = f"the payload ({len(data)} bytes) isn't JSON; read it with decrypt_bytes"
+            raise PayloadError(msg) from None
 
 
 def _json_problem(exc: Exception) -> str:
@@ -69,7 +66,7 @@ def _json_problem(exc: Exception) -> str:
             f"a payload is a JSON value, and {found} is none: give the type, as in "
             "vault.encrypt(value, Model) or EncryptedJSON(vault, Model)"
         )
-    return "a payload is a JSON value: no NaN or infinity, no cycle, only str as keys"
+    return "a payload is a JSON value: no NaN or infinity, no cycle, keys of text"
 
 
 class TypedCodec:
@@ -119,13 +116,11 @@ class TypedCodec:
         try:
             return self._adapter.validate_json(data)
         except ValidationError as exc:
-            complaints = self._complaints(exc)
-        del data
-        msg = (
-            f"the payload doesn't fit {self._name} ({complaints}); was it written by an older "
-            "version of the type? Give new fields a default, or read it without a type"
-        )
-        raise PayloadError(msg)
+            msg = (
+                f"the payload doesn't fit {self._name} ({self._complaints(exc)}); was it written "
+                "by an older version of the type? Give new fields a default, or read it untyped"
+            )
+            raise PayloadError(msg) from None
 
     def _complaints(self, exc: "ValidationError") -> str:
         """Name kinds of errors and the type's own fields; other names and all inputs are data."""
@@ -162,17 +157,15 @@ class TextCodec:
             return value.encode()
         except UnicodeEncodeError:
             msg = "this text holds a lone surrogate, which UTF-8 can't; store it with EncryptedJSON"
-        raise PayloadError(msg)
+            raise PayloadError(msg) from None
 
     def decode(self, data: bytes) -> str:
         """Decode text."""
         try:
             return data.decode()
         except UnicodeDecodeError:
-            size = len(data)
-        del data
-        msg = f"the payload ({size} bytes) isn't UTF-8 text; read it with EncryptedBytes"
-        raise PayloadError(msg)
+            msg = f"the payload ({len(data)} bytes) isn't UTF-8 text; read it with EncryptedBytes"
+            raise PayloadError(msg) from None
 
 
 class BytesCodec:
@@ -194,6 +187,24 @@ class BytesCodec:
 
 JSON = JsonCodec()
 CODECS = (JsonCodec, TypedCodec, TextCodec, BytesCodec)
+
+
+def sanitized(work: Callable[..., Any], *args: Any) -> Any:
+    """Call something that handles plaintext; whatever it raises comes out without any of it.
+
+    Raises:
+        PayloadError: the work's own without cause and inner frames, or instead of any other error.
+    """
+    try:
+        return work(*args)
+    except VaultError as exc:
+        refusal = exc
+    except Exception as exc:  # noqa: BLE001 - a type's, a validator's, a normalize of the user's
+        kind = type(exc).__name__
+        refusal = PayloadError(f"the value raised {kind}; the message is withheld, it may show it")
+    del args
+    refusal.__cause__ = refusal.__context__ = None
+    raise refusal.with_traceback(None)
 
 
 def read(codec: Codec, data: bytes, limit: int) -> Any:
@@ -223,16 +234,14 @@ def expand(data: bytes, limit: int) -> bytes:
     if not data.startswith(_MAGIC):
         return data
     unpacker = zlib.decompressobj(wbits=_GZIP)
+    broken = "the payload is marked as compressed and doesn't expand; read it with decrypt_bytes"
     try:
         plain = unpacker.decompress(data, limit + 1)
     except zlib.error:
-        plain = None
-    if plain is None or (not unpacker.eof and len(plain) <= limit):
-        del data, plain
-        msg = "the payload is marked as compressed and doesn't expand; read it with decrypt_bytes"
-        raise PayloadError(msg)
+        raise PayloadError(broken) from None
+    if not unpacker.eof and len(plain) <= limit:
+        raise PayloadError(broken)
     if len(plain) > limit:
-        del data, plain
         msg = f"the compressed payload expands beyond {limit} bytes; raise the vault's max_bytes"
         raise PayloadTooLargeError(msg, size=limit + 1, limit=limit)
     return plain

@@ -124,7 +124,7 @@ async def rotate_blobs(
     try:
         await (rotation.dry_run() if dry_run else rotation.run())
     except (SQLAlchemyError, OSError) as exc:
-        raise rotation.stopped(f"the database failed ({type(exc).__name__})") from exc
+        raise rotation.stopped(f"the database failed: {getattr(exc, 'orig', None) or exc}") from exc
     return rotation.report
 
 

@@ -5,7 +5,7 @@
 import time
 from collections.abc import Callable, Iterable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NoReturn, Self, overload
+from typing import TYPE_CHECKING, Any, Self, overload
 
 from cryptography.fernet import Fernet
 
@@ -16,7 +16,7 @@ from forktex_core.vault.errors import (
     PayloadTooLargeError,
 )
 from forktex_core.vault.keyring import Keyring
-from forktex_core.vault.keys import Context, Key, Part, read_key
+from forktex_core.vault.keys import Context, Key, Part, Secretive, read_key
 from forktex_core.vault.token import split, timestamp, token_length
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _HOW_TO_MAKE_ONE = (
 )
 
 
-class Vault:
+class Vault(Secretive):
     """Encrypts with its first key, decrypts with any of its keys.
 
     Make one with `from_key` or `from_keys`; it is immutable, and threads and tasks may share it.
@@ -73,7 +73,9 @@ class Vault:
         Raises:
             InvalidKeyError: it is no such key.
         """
-        return cls.from_keys([key], max_bytes=max_bytes, clock=clock)
+        ring = [read_key(key)]
+        del key  # A traceback that shows local variables must not show this one.
+        return cls(_keyring(ring), max_bytes=max_bytes, clock=clock)
 
     @classmethod
     def from_keys(
@@ -91,17 +93,8 @@ class Vault:
         if isinstance(keys, str | bytes):
             keys = [keys]
         ring = [read_key(key) for key in keys]
-        del keys  # A traceback that shows local variables must not show this one.
-        for place, key in enumerate(ring, 1):
-            if isinstance(key, str):
-                which = f"key {place} of {len(ring)}: " if len(ring) > 1 else ""
-                msg = f"{which}{key}; {_HOW_TO_MAKE_ONE}"
-                raise InvalidKeyError(msg)
-        if not ring:
-            msg = f"a vault needs at least one key; {_HOW_TO_MAKE_ONE}"
-            raise InvalidKeyError(msg)
-        keyring = Keyring(key for key in ring if isinstance(key, Key))
-        return cls(keyring, max_bytes=max_bytes, clock=clock)
+        del keys
+        return cls(_keyring(ring), max_bytes=max_bytes, clock=clock)
 
     @staticmethod
     def generate_key() -> str:
@@ -144,7 +137,7 @@ class Vault:
             PayloadError: the value is no JSON, or none of the type.
             PayloadTooLargeError: it is above `max_bytes`.
         """
-        data = _codec(type_).encode(payload)
+        data: bytes = codecs.sanitized(_codec(type_).encode, payload)
         if compress:
             self._check_size(len(data))
             data = codecs.compress(data)
@@ -201,8 +194,11 @@ class Vault:
             ExpiredTokenError: it is authentic, and too old for `ttl` or from the future.
             PayloadError: it is authentic, and its content is no JSON or doesn't fit the type.
         """
-        return codecs.read(
-            _codec(type_), self.decrypt_bytes(token, context=context, ttl=ttl), self._max_bytes
+        return codecs.sanitized(
+            codecs.read,
+            _codec(type_),
+            self.decrypt_bytes(token, context=context, ttl=ttl),
+            self._max_bytes,
         )
 
     def encrypt_bytes(
@@ -280,18 +276,21 @@ class Vault:
         also = f", also reads {', '.join(others)}" if others else ""
         return f"<Vault {first}{also}>"
 
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Self:
-        return self
-
-    def __reduce_ex__(self, protocol: object) -> NoReturn:
-        msg = "a Vault is not pickled, for it holds keys; build it in each process from_key"
-        raise TypeError(msg)
-
 
 def _codec(type_: Any) -> codecs.Codec:
     if type_ is None:
         return codecs.JSON
     return type_ if isinstance(type_, codecs.CODECS) else codecs.typed(type_)
+
+
+def _keyring(ring: list[Key | str]) -> Keyring:
+    """Make a ring of what `read_key` returned, or raise its complaint."""
+    for place, key in enumerate(ring, 1):
+        if isinstance(key, str):
+            which = f"key {place} of {len(ring)}: " if len(ring) > 1 else ""
+            msg = f"{which}{key}; {_HOW_TO_MAKE_ONE}"
+            raise InvalidKeyError(msg)
+    if not ring:
+        msg = f"a vault needs at least one key; {_HOW_TO_MAKE_ONE}"
+        raise InvalidKeyError(msg)
+    return Keyring(key for key in ring if isinstance(key, Key))
