@@ -83,13 +83,7 @@ class TypedCodec:
         self._adapter: TypeAdapter[Any] = TypeAdapter(
             type_, config=config if type_ is bytes else None
         )
-        if _hides_secrets(self._adapter):
-            msg = (
-                f"{self._name} has a SecretStr or SecretBytes, which pydantic writes as asterisks: "
-                "the secret would be lost. Reveal it when it is serialised, with "
-                "@field_serializer('name', when_used='json') returning value.get_secret_value()"
-            )
-            raise PayloadError(msg)
+        self._may_hide = _has_secrets(self._adapter)
 
     def encode(self, value: Any) -> bytes:
         """Validate a value of the type and write it as JSON."""
@@ -98,7 +92,14 @@ class TypedCodec:
 
         try:
             valid = self._adapter.validate_python(value)
-            return self._adapter.dump_json(valid, by_alias=True, warnings="error")
+            data = self._adapter.dump_json(valid, by_alias=True, warnings="error")
+            if not self._may_hide or self._adapter.validate_json(data) == valid:
+                return data
+            problem = (
+                "has a SecretStr or SecretBytes, which pydantic writes as asterisks: the secret "
+                "would be lost. Reveal it when it is written, by a method of the model: "
+                "@field_serializer('name', when_used='json') returning value.get_secret_value()"
+            )
         except ValidationError as exc:
             problem = f"doesn't fit {self._name} ({self._complaints(exc)})"
         except PydanticSerializationError:
@@ -132,8 +133,8 @@ class TypedCodec:
         return ", ".join(sorted(set(found)))
 
 
-def _hides_secrets(adapter: "TypeAdapter[Any]") -> bool:
-    """Tell whether pydantic would write asterisks: such fields are 'writeOnly' in its schema."""
+def _has_secrets(adapter: "TypeAdapter[Any]") -> bool:
+    """Tell whether pydantic may write asterisks: such fields are 'writeOnly' in its schema."""
     from pydantic.errors import PydanticInvalidForJsonSchema
 
     try:
