@@ -38,7 +38,7 @@ class BlindComparator(TypeDecorator.Comparator[str]):
         if value is None or isinstance(value, ClauseElement):
             return super().operate(op, value, **kwargs)
         index = self.type
-        assert isinstance(index, BlindIndex)  # noqa: S101 - the comparator is that type's own
+        assert isinstance(index, BlindIndex)
         values = [value] if isinstance(value, str | bytes) else value
         digests = [digest for each in values for digest in index.digests(each)]
         return super().operate(_EXACT[op], digests, **kwargs)
