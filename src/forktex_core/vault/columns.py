@@ -47,13 +47,19 @@ class EncryptedComparator[T](TypeDecorator.Comparator[T]):
 
     def operate(self, op: operators.OperatorType, *other: Any, **kwargs: Any) -> ColumnElement[Any]:
         """Allow IS NULL and IS NOT NULL, refuse the rest with what to do instead."""
-        if other == (None,) and op in _NULL_TESTS:
+        # SQLAlchemy looks columns up in dicts, which compares a column with itself (annotated).
+        is_itself = op is operators.eq and _same(other[0], self.expr)
+        if is_itself or (op in _NULL_TESTS and other[0] is None):
             return super().operate(op, *other, **kwargs)
         raise _not_searchable(op)
 
     def reverse_operate(self, op: operators.OperatorType, *_: Any, **__: Any) -> NoReturn:
         """Refuse."""
         raise _not_searchable(op)
+
+
+def _same(other: object, column: ColumnElement[Any]) -> bool:
+    return isinstance(other, ColumnElement) and hash(other) == hash(column)
 
 
 _NULL_TESTS = (operators.is_, operators.is_not, operators.eq, operators.ne)
