@@ -50,7 +50,8 @@ def entries(worker: int, run: object, first: int, count: int) -> tuple[object, .
     """Return the arguments of append_entries for some steps of a run."""
     keys = [str(first + n) for n in range(count)]
     return (
-        worker, [run] * count, keys, list(range(first, first + count)), ["step"] * count, ["noop"] * count,
+        worker, [run] * count, keys, list(range(first, first + count)), ["step"] * count,
+        ["noop"] * count,
         [False] * count, ["1"] * count, [1] * count, [1] * count, [0.0] * count, [0.0] * count,
     )  # fmt: skip
 
@@ -133,9 +134,7 @@ def main() -> None:
         print(f"  {name:{width}}  {rate:10,.0f}")
     print(f"  many runs / raw group commit: {busy / grouped:.2f} (target: at least 0.5)")
     print(f"  many runs / raw INSERT loop:  {busy / single:.2f}")
-    print(
-        f"  one chain: a step takes {single / chain:.2f} x one raw fenced INSERT (target: at most 1.3)"
-    )
+    print(f"  one chain: a step takes {single / chain:.2f} x one raw INSERT (target: at most 1.3)")
 
 
 if __name__ == "__main__":

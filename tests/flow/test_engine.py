@@ -243,7 +243,8 @@ async def test_lost_session_of_a_living_worker(flow: Flow, serving, sql, postgre
         ids = await flow.start_many("body", [None] * 20)
         await eventually(lambda: sql.fetchval("SELECT count(*) > 50 FROM journal"))
         cut = await sql.fetchval(
-            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name LIKE 'forktex-flow %'"
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE "
+            "application_name LIKE 'forktex-flow %'"
         )
         assert cut >= 3
         assert await asyncio.gather(*(flow.result(i, timeout=30) for i in ids)) == [40] * 20
