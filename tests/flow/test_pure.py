@@ -166,6 +166,7 @@ _ARGUMENTS = {
     "SyntaxError": ("a",),
     "IndentationError": ("a",),
     "TabError": ("a",),
+    "_IncompleteInputError": ("a",),
     "ExceptionGroup": ("several", [ValueError("one")]),
 }
 
