@@ -120,7 +120,8 @@ class Worker(Host):
             session_lock=session_lock, on_notify=self._heard, on_new_life=self._new_life,
         )  # fmt: skip
         self._leader = Leader(
-            pool_store, schema, session_lock=session_lock, lease=settings.lease, on_freed=self._freed,
+            pool_store, schema, session_lock=session_lock, lease=settings.lease,
+            on_freed=self._freed,
         )  # fmt: skip
         self._journal = JournalWriter(stores["journal"], self._worker_id, self._lost)
         self._endings = Endings(
