@@ -6,7 +6,6 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,7 +18,7 @@ class Crew:
     """Workers in processes of their own; all gone when the block ends."""
 
     def __init__(self, database_url: str, logs: Path) -> None:
-        self.environment: Mapping[str, str] = {**os.environ, "DEPLOY_DATABASE_URL": database_url}
+        self.environment = {**os.environ, "DEPLOY_DATABASE_URL": database_url}
         self.logs = logs
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """The demo: ``make demo``, or ``python -m examples.deploy.demo [--no-live] [--stay]``.
 
-Deploys an application with two workers, kills the one that does it in the middle with SIGKILL, and shows
-that the other goes on where it stood; then a state machine waits for a signal. Everything runs on
-this machine and is gone at the end, also after Ctrl-C.
+Deploys an application with two workers, kills the one that does it in the middle with SIGKILL, and
+shows that the other goes on where it stood; then a state machine waits for a signal. Everything
+runs on this machine and is gone at the end, also after Ctrl-C.
 """
 
 import argparse
@@ -19,14 +19,14 @@ import time
 import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID  # noqa: TC003 - an example reads best plainly
 
 import asyncpg
 from rich.console import Console
 
 from examples.deploy import manifest, server
 from examples.deploy.crew import NAMES, Crew
-from examples.deploy.state import look
+from examples.deploy.state import look, old_enough
 from examples.deploy.story import Story
 from examples.deploy.view import LiveView, PlainView, View, report
 from examples.deploy.witness import testimonies
@@ -71,7 +71,7 @@ class Stage:
 
 @contextlib.contextmanager
 def site_folder() -> Iterator[Path]:
-    """Where the deploy puts everything; applications that still run there are stopped at the end."""
+    """Where the deploy puts everything; what still runs there is stopped at the end."""
     site = Path(tempfile.mkdtemp(prefix="forktex-demo-"))
     try:
         yield site
@@ -117,7 +117,7 @@ async def deploy(stage: Stage, crew: Crew) -> None:
     story.steps = STEPS
 
     async def everybody() -> bool:
-        return sum(worker.living for worker in story.state.workers) == len(NAMES)
+        return sum(worker.ended_at is None for worker in story.state.workers) == len(NAMES)
 
     async def started() -> bool:
         return story.starts > 0
@@ -125,7 +125,11 @@ async def deploy(stage: Stage, crew: Crew) -> None:
     async def ended() -> bool:
         return (await look(stage.pool, stage.run_id)).ended
 
+    async def settled() -> bool:
+        return await old_enough(stage.pool)
+
     await stage.until(everybody, crew)
+    await stage.until(settled, crew)
     source = manifest.MANIFEST.parent / (load := manifest.load()).source
     order = Order(manifest=load, source=source, site=stage.site)
     stage.run_id = await flow.start("deploy", input=order)

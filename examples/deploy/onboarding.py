@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""A state machine beside the pipeline: a user signs up, and waits until the address is confirmed."""
+"""A state machine beside the pipeline: who signs up waits until the address is confirmed."""
 
 from typing import Any
 

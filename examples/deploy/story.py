@@ -58,17 +58,20 @@ class Story:
         for worker in new.workers:
             was = before.get(worker.id)
             if was is None:
-                self.tell(worker.name, f"is at work (process {worker.pid})")
-            elif was.living and not worker.living:
-                self.tell(worker.name, "is declared dead, its runs are free", "yellow")
-            if worker.living and worker.leads and not (was is not None and was.leads):
-                self.tell(worker.name, "leads", "magenta")
+                at = worker.started_at.timestamp()
+                self.tell(worker.name, f"is at work (process {worker.pid})", at=at)
+            elif was.ended_at is None and worker.ended_at is not None:
+                what = f"is known to be gone ({worker.end_reason}), its runs are free"
+                self.tell(worker.name, what, "yellow", worker.ended_at.timestamp())
+            if worker.elected_at is not None and (was is None or was.elected_at is None):
+                self.tell(worker.name, "leads", "magenta", worker.elected_at.timestamp())
 
     def begins(self, testimony: Testimony) -> str:
         """How to put that a step's body begins."""
         again = any(t.step == testimony.step and t.at < testimony.at for t in self.testimonies)
         takes_over = testimony == self.taker()
-        return f"{'takes over: ' if takes_over else ''}step {testimony.step}{' again' if again else ''}"
+        prefix, suffix = "takes over: " if takes_over else "", " again" if again else ""
+        return f"{prefix}step {testimony.step}{suffix}"
 
     def name_of(self, pid: int) -> str:
         """A worker's name by its process."""
@@ -77,9 +80,9 @@ class Story:
     def taker(self) -> Testimony | None:
         """The first step of another worker after the kill."""
         for testimony in self.testimonies:
-            if self.killed and testimony.at > self.killed_at:
-                if self.name_of(testimony.pid) != self.killed:
-                    return testimony
+            later = self.killed is not None and testimony.at > self.killed_at
+            if later and self.name_of(testimony.pid) != self.killed:
+                return testimony
         return None
 
     def takeover(self) -> float | None:

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """A worker process of the demo: ``python -m examples.deploy.worker NAME``.
 
-The same as ``forktex-flow worker examples.deploy.pipeline:flow --name NAME``, but it also ends when the demo
-that started it is gone, however that came about: a workflow's worker may die at any moment.
+The same as ``forktex-flow worker examples.deploy.pipeline:flow --name NAME``, but it also ends when
+the demo that started it is gone, however that came about: a worker may die at any moment.
 """
 
 import asyncio

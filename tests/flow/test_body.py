@@ -216,7 +216,9 @@ async def test_signals_are_buffered_ordered_and_typed(flow: Flow, serving) -> No
 
 
 async def test_sleep_parks_and_wakes(flow: Flow, serving, sql) -> None:
-    """A sleep of more than the hold time gives the claim back, and the run goes on when it is due."""
+    """A sleep of more than the hold time gives the claim back, and the run goes on when it is
+    due.
+    """
 
     @flow.workflow()
     async def nap(ctx) -> float:

@@ -24,7 +24,9 @@ def one_entry(worker: int, run: object, key: str = "1") -> tuple[object, ...]:
 
 
 async def test_stale_fence(flow: Flow, schema: str, sql, postgres) -> None:
-    """A flush that began before its worker was ended, and waits for that, writes nothing (trap 1)."""
+    """A flush that began before its worker was ended, and waits for that, writes nothing (trap
+    1).
+    """
     import asyncpg
 
     async with flow:
@@ -202,7 +204,9 @@ async def test_eviction_runs_no_durable_code(flow: Flow, serving, sql) -> None:
 
 
 async def test_poisoned_entry_fails_its_own_step_only(flow: Flow, serving) -> None:
-    """A name that Postgres refuses fails one run; fifty others in the same flushes go on (trap 4)."""
+    """A name that Postgres refuses fails one run; fifty others in the same flushes go on (trap
+    4).
+    """
 
     async def fine() -> int:
         return 1
@@ -239,7 +243,8 @@ async def test_lost_session_of_a_living_worker(flow: Flow, serving, sql, postgre
         ids = await flow.start_many("body", [None] * 20)
         await eventually(lambda: sql.fetchval("SELECT count(*) > 50 FROM journal"))
         cut = await sql.fetchval(
-            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name LIKE 'forktex-flow %'"
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE "
+            "application_name LIKE 'forktex-flow %'"
         )
         assert cut >= 3
         assert await asyncio.gather(*(flow.result(i, timeout=30) for i in ids)) == [40] * 20
@@ -247,7 +252,9 @@ async def test_lost_session_of_a_living_worker(flow: Flow, serving, sql, postgre
 
 
 async def test_statement_budget(flow: Flow, serving, sql) -> None:
-    """A start is one statement; a flush carries the steps of all runs; a warm run is not replayed."""
+    """A start is one statement; a flush carries the steps of all runs; a warm run is not
+    replayed.
+    """
     ran: list[int] = []
 
     @flow.step

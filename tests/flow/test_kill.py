@@ -27,7 +27,8 @@ async def spawn(postgres, schema: str, tmp_path: Path) -> AsyncIterator[Spawn]:
 
     async def start() -> asyncio.subprocess.Process:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.flow.programs", postgres.dsn, schema, str(tmp_path / "log"), cwd=ROOT,
+            sys.executable, "-m", "tests.flow.programs", postgres.dsn, schema,
+            str(tmp_path / "log"), cwd=ROOT,
             stderr=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
         processes.append(process)
@@ -138,7 +139,8 @@ async def test_frozen_worker_writes_nothing_after_it_was_given_up(
             == [sum(range(300))] * 5
         )
         late = await sql.fetchval(
-            "SELECT count(*) FROM journal j JOIN worker w ON w.id = j.worker_id WHERE w.id = $1 AND j.claim > 1",
+            "SELECT count(*) FROM journal j JOIN worker w ON w.id = j.worker_id WHERE "
+            "w.id = $1 AND j.claim > 1",
             life,
         )
         await eventually(lambda: sql.fetchval("SELECT count(*) = 3 FROM worker"))
@@ -150,7 +152,7 @@ async def test_frozen_worker_writes_nothing_after_it_was_given_up(
 async def test_sigterm_gives_runs_back(
     postgres, schema: str, sql, spawn: Spawn, tmp_path: Path
 ) -> None:
-    """On SIGTERM a worker records what runs, gives its runs back, ends its life and exits with 0."""
+    """On SIGTERM a worker records what runs, gives its runs back and exits with 0."""
     async with build(postgres.dsn, schema, tmp_path / "log") as flow:
         worker = await spawn()
         ids = await flow.start_many("chain", [200] * 10)

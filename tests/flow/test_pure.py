@@ -17,10 +17,11 @@ from forktex_core.flow.errors import record_error
 from forktex_core.flow.replay import Entry, Replay
 from forktex_core.flow.transitions import FINISHED, LEGAL, next_status
 
+texts = st.text(st.characters(exclude_categories=["Cs"]))
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(st.characters(exclude_categories=["Cs"])),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner),
+    | texts,
+    lambda inner: st.lists(inner) | st.dictionaries(texts, inner),
 )  # fmt: skip
 
 
@@ -103,9 +104,12 @@ async def test_the_database_holds_the_same_table(flow: package.Flow, sql) -> Non
                 continue
             await sql.execute("DELETE FROM run")
             await sql.execute(
-                "INSERT INTO run (id, workflow, version, lane, queue, priority, status, due_at, worker_id, finished_at)"
-                " SELECT gen_random_uuid(), 'w', 1, 'w@1', 'q', 0, s, CASE WHEN s = 'pending' THEN now() END,"
-                " CASE WHEN s = 'running' THEN 1 END, CASE WHEN s IN ('succeeded', 'failed', 'cancelled') THEN now() END"
+                "INSERT INTO run (id, workflow, version, lane, queue, priority, "
+                "status, due_at, worker_id, finished_at)"
+                " SELECT gen_random_uuid(), 'w', 1, 'w@1', 'q', 0, s, CASE WHEN s = "
+                "'pending' THEN now() END,"
+                " CASE WHEN s = 'running' THEN 1 END, CASE WHEN s IN ('succeeded', "
+                "'failed', 'cancelled') THEN now() END"
                 " FROM (SELECT $1::text AS s) x", before)  # fmt: skip
             change = f"UPDATE run SET status = '{after}', " + shape.get(
                 after, "due_at = NULL, worker_id = NULL, finished_at = now()"
@@ -162,6 +166,7 @@ _ARGUMENTS = {
     "SyntaxError": ("a",),
     "IndentationError": ("a",),
     "TabError": ("a",),
+    "_IncompleteInputError": ("a",),
     "ExceptionGroup": ("several", [ValueError("one")]),
 }
 

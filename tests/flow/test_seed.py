@@ -33,7 +33,7 @@ async def test_linear_workflow(flow: Flow, serving) -> None:
 
 
 async def test_graph(flow: Flow, serving, sql) -> None:
-    """A graph waits in its manual state, is advanced by a signal, and ends with its last payload."""
+    """A graph waits in its manual state, is advanced by a signal, ends with its last payload."""
     sent: list[str] = []
     g = Graph(name="user.onboarding", version=1, initial="email_pending")
 
