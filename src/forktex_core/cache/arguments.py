@@ -37,7 +37,7 @@ _LEAVES: dict[type, Callable[[Any], str]] = {
     pathlib.PurePath: lambda value: f"=p{escape(str(value))}",
     type(None): lambda _: "=z",
 }
-_CONTAINERS = (list, tuple, dict, set, frozenset)
+_LETTERS: dict[type, str] = {list: "l", tuple: "q", set: "s", frozenset: "s"}
 
 
 def stable_text(value: object) -> str:
@@ -71,8 +71,8 @@ def _composite(value: object) -> str:
         return f"=o{_qualified(kind)}({','.join(pairs)})"
     if isinstance(value, dict):
         return f"=g({','.join(sorted(_pairs(value)))})"
-    for base, letter in ((list, "l"), (tuple, "q"), (set, "s"), (frozenset, "s")):
-        if isinstance(value, base):
+    for container, letter in _LETTERS.items():
+        if isinstance(value, container):
             texts = [stable_text(item) for item in cast("Iterable[object]", value)]
             return f"={letter}({','.join(sorted(texts) if letter == 's' else texts)})"
     for base, leaf in _LEAVES.items():
@@ -114,7 +114,7 @@ def never_stable(annotation: object) -> bool:
         return False
     if inspect.isabstract(annotation) or getattr(annotation, "_is_protocol", False):
         return False
-    stable = (*_LEAVES, *_CONTAINERS, enum.Enum, type)
+    stable = (*_LEAVES, *_LETTERS, dict, enum.Enum, type)
     marked = ("__cache_key__", "__pydantic_fields__", "__dataclass_fields__")
     # A builtin or an ABC that a stable type implements says nothing about its values.
     implemented = any(issubclass(base, annotation) for base in stable)

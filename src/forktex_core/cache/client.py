@@ -12,7 +12,7 @@ import logging
 import time
 import warnings
 from collections.abc import Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
 from .breaker import Breaker
 from .endpoint import parse
@@ -73,7 +73,7 @@ class CacheClient:
         self._driver: Driver | None = None
         self._tracker: Tracker | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
         self._outage = False
 
     async def open(self) -> Self:
@@ -82,7 +82,7 @@ class CacheClient:
         Raises:
             CacheUnavailableError: it doesn't; with ``fail_open`` that is only logged.
         """
-        from .driver import Driver  # noqa: PLC0415  # redis-py takes 0.4 s to import
+        from .driver import Driver  # redis-py takes 0.4 s to import
 
         self._driver = Driver(self._endpoint, self.settings)
         self._tracker = Tracker(self._driver, self.local)
@@ -158,14 +158,14 @@ class CacheClient:
     @property
     def tracker(self) -> Tracker:
         """What keeps the local tier true."""
-        assert self.driver is not None and self._tracker is not None
+        assert self._tracker is not None, self.driver
         return self._tracker
 
-    def key(self, key: "Key") -> "Key":
+    def key[K: str | bytes](self, key: K) -> K:
         """A key with the client's prefix."""
         if isinstance(key, bytes):
-            return self._prefix.encode() + key
-        return self._prefix + key
+            return cast("K", self._prefix.encode() + key)
+        return cast("K", self._prefix + key)
 
     async def execute(self, key: "Key", *command: "Argument") -> Any:
         """Send a command that concerns a key (with its prefix); return the reply.
@@ -188,6 +188,15 @@ class CacheClient:
 
         result: list[Any] = await self._guarded("", send, ())
         return result
+
+    async def execute_on(self, name: str, node: Any, *command: "Argument") -> Any:
+        """Send a command to one of the driver's primaries."""
+        driver = self.driver
+
+        async def send(*command: "Argument") -> Any:
+            return await driver.execute_on(node, *command)
+
+        return await self._guarded(name, send, command)
 
     async def _guarded(self, node: str, send: Any, command: "tuple[Argument, ...]") -> Any:
         breaker = self._breakers.get(node)
@@ -257,20 +266,15 @@ class CacheClient:
         except Exception:
             logger.exception("%r: the hook failed on %s of %s", self, kind, name)
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, object]) -> None:
         """Run something in the background until it ends or the client closes."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _ping(self) -> None:
-        driver = self.driver
-        for name, node in await driver.primaries():
-
-            async def send(node: Any = node) -> Any:
-                return await driver.execute_on(node, "PING")
-
-            await self._guarded(name, send, ())
+        for name, node in await self.driver.primaries():
+            await self.execute_on(name, node, "PING")
 
     async def health(self) -> Health:
         """Ask every primary for a sign of life."""

@@ -14,6 +14,9 @@ from typing import Any, cast
 
 from .errors import CacheValueError
 
+_JSON_TYPES = frozenset({dict, list, str, int, float, bool, type(None)})
+_MEND = "state the type: annotate what the function returns, or pass kind="
+
 
 class Codec[T]:
     """Writes values of one type as JSON and reads them back."""
@@ -33,9 +36,7 @@ class Codec[T]:
         try:
             return self._dump(value)
         except (ValueError, TypeError, RecursionError) as exc:
-            raise CacheValueError(
-                key, f"a {type(value).__name__} can't be stored: {exc}"
-            ) from exc
+            raise CacheValueError(key, f"a {type(value).__name__} can't be stored: {exc}") from exc
 
     def decode(self, key: str, data: bytes) -> T:
         """The value that was stored.
@@ -49,22 +50,29 @@ class Codec[T]:
             raise CacheValueError(key, f"the stored value can't be read: {exc}") from exc
 
 
-def codec_for[T](kind: type[T] | object) -> Codec[T]:
-    """The codec of an annotation; of plain JSON for `Any` and `None`-less nothing (``object``)."""
+def codec_for(kind: Any) -> Codec[Any]:
+    """The codec of an annotation; for `Any` and `object`, of what JSON itself has."""
     if kind is Any or kind is object:
-        return cast("Codec[T]", _PLAIN)
+        return _PLAIN
     try:
-        return cast("Codec[T]", _typed(kind))
+        return _typed(kind)
     except TypeError:  # an unhashable annotation, such as Annotated with a list
-        return cast("Codec[T]", _typed.__wrapped__(kind))
+        return _typed.__wrapped__(kind)
+
+
+def codec_of_value(value: object) -> Codec[Any]:
+    """The codec of a value whose type nobody stated: that of its class."""
+    return _PLAIN if type(value) in _JSON_TYPES else codec_for(type(value))
 
 
 @lru_cache(maxsize=512)
 def _typed(kind: Any) -> Codec[Any]:
     # Imported at first use: pydantic costs more to import than the rest of the module together.
-    from pydantic import ConfigDict, PydanticUserError, TypeAdapter  # noqa: PLC0415
+    from pydantic import ConfigDict, PydanticUserError, TypeAdapter
 
-    binary = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="constants")
+    binary = ConfigDict(
+        ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="constants"
+    )
     try:
         adapter = TypeAdapter(kind, config=binary)
     except PydanticUserError:  # a model or dataclass brings a configuration of its own
@@ -88,10 +96,10 @@ def _refuse_lossy(value: object) -> None:
     elif kind is dict:
         for name, item in cast("dict[object, object]", value).items():
             if type(name) is not str:
-                raise TypeError(f"JSON has no keys of type {type(name).__name__}; annotate the type")
+                raise TypeError(f"JSON has no keys of type {type(name).__name__}; {_MEND}")
             _refuse_lossy(item)
-    elif kind not in (str, int, float, bool, type(None)):
-        raise TypeError(f"JSON has no {kind.__name__}; annotate the type")
+    elif kind not in _JSON_TYPES:
+        raise TypeError(f"JSON has no {kind.__name__}; {_MEND}")
 
 
-_PLAIN: Codec[object] = Codec(_dump_plain, json.loads)
+_PLAIN: Codec[Any] = Codec(_dump_plain, json.loads)

@@ -50,7 +50,7 @@ def _options(settings: "Settings") -> dict[str, Any]:
         "max_connections": settings.max_connections,
     }
     try:
-        from redis.maint_notifications import MaintNotificationsConfig  # noqa: PLC0415
+        from redis.maint_notifications import MaintNotificationsConfig
     except ImportError:  # redis-py before 7 has none
         return options
     return options | {"maint_notifications_config": MaintNotificationsConfig(enabled=False)}
@@ -78,13 +78,13 @@ def _cluster(endpoint: "Endpoint", settings: "Settings") -> RedisCluster:
     return RedisCluster(startup_nodes=nodes, **options)
 
 
-def _sentinel(endpoint: "Endpoint", settings: "Settings") -> tuple[Redis, Sentinel]:
+def _sentinel(endpoint: "Endpoint", settings: "Settings") -> tuple[Any, Any]:
     options = _options(settings) | _addressed(endpoint)
     inherited = ("protocol", "socket_timeout", "socket_connect_timeout", "ssl")
     asking = {name: value for name, value in options.items() if name in inherited}
     asking |= {name: value for name, value in options.items() if name.startswith("ssl_")}
     asking |= dict(endpoint.sentinel_options) | {"retry": Retry(NoBackoff(), 0)}
-    sentinel = Sentinel(endpoint.hosts, sentinel_kwargs=asking, **options)
+    sentinel: Any = Sentinel(endpoint.hosts, sentinel_kwargs=asking, **options)  # type: ignore[no-untyped-call]  # redis-py types it half
     return sentinel.master_for(endpoint.service), sentinel
 
 
@@ -106,7 +106,7 @@ class Driver:
             raise CacheConfigurationError(f"{endpoint.shown}: {exc}") from exc
         self._closers.append(self.client.aclose)
 
-    def _open(self, endpoint: "Endpoint", settings: "Settings") -> "Redis | RedisCluster":
+    def _open(self, endpoint: "Endpoint", settings: "Settings") -> Any:
         if settings.cluster:
             return _cluster(endpoint, settings)
         if endpoint.service is None:
@@ -114,7 +114,7 @@ class Driver:
                 raise CacheConfigurationError(
                     f"{endpoint.shown}: several hosts are a cluster's: pass cluster=True"
                 )
-            return cast("Redis", Redis.from_url(endpoint.url, **_options(settings)))
+            return Redis.from_url(endpoint.url, **_options(settings))
         client, sentinel = _sentinel(endpoint, settings)
         self._closers.append(sentinel.aclose)
         return client

@@ -4,7 +4,9 @@
 
 An entry is a header and the value's JSON. The header carries what freshness is judged by:
 
-    version u8 | number of tags u8 | cost of computing, ms u32 | grace, ms u64 | tag tokens, 8 bytes each
+    mark u8 | number of tags u8 | cost of computing, ms u32 | grace, ms u64 | tag tokens, 8 bytes each
+
+The mark begins no JSON text, so a function that needs none of this stores its JSON and nothing else.
 
 The key's lifetime on the server is the fresh time plus the grace (the longest time for which a
 stale value may still be served), so the remaining lifetime that the *server* reports tells how
@@ -18,7 +20,7 @@ from enum import Enum
 from typing import Self
 
 _HEADER = struct.Struct("!BBIQ")
-_VERSION = 0xF1
+_MARK = b"\xf1"
 TOKEN_BYTES = 8
 
 
@@ -39,16 +41,18 @@ class Entry:
     tokens: tuple[bytes, ...] = ()
 
     def pack(self) -> bytes:
-        """The entry as it is stored."""
+        """The entry as it is stored; mere JSON when it needs no header."""
+        if not (self.cost or self.grace or self.tokens):
+            return self.payload
         cost = min(math.ceil(self.cost * 1000), 2**32 - 1)
-        head = _HEADER.pack(_VERSION, len(self.tokens), cost, round(self.grace * 1000))
+        head = _HEADER.pack(_MARK[0], len(self.tokens), cost, round(self.grace * 1000))
         return b"".join((head, *self.tokens, self.payload))
 
     @classmethod
-    def unpack(cls, data: bytes) -> Self | None:
-        """Read a stored entry; `None` for what isn't one."""
-        if len(data) < _HEADER.size or data[0] != _VERSION:
-            return None
+    def unpack(cls, data: bytes) -> Self:
+        """Read a stored entry."""
+        if data[:1] != _MARK or len(data) < _HEADER.size:
+            return cls(data)
         _, count, cost, grace = _HEADER.unpack_from(data)
         start = _HEADER.size
         end = start + count * TOKEN_BYTES

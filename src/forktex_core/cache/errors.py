@@ -2,16 +2,16 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """What can go wrong in `forktex_core.cache`.
 
-    CacheError
-    ├── CacheConfigurationError    a setting or a declaration that can't work
-    ├── CacheNotInitialisedError   used before `init`, after `close`, or on another event loop
-    ├── CacheKeyError              a key part or an argument without a stable text
-    ├── CacheValueError            a value that can't be stored: not typed JSON, or too large
-    ├── CacheCommandError          the server refused a command
-    ├── CacheUnavailableError      no answer from the server: down, timed out, no connection free
-    └── LockError
-        ├── LockTimeoutError       somebody else held the lock for as long as you would wait
-        └── LockLostError          the lock ran out or was taken while you held it
+CacheError
+├── CacheConfigurationError    a setting or a declaration that can't work
+├── CacheNotInitialisedError   used before `init`, after `close`, or on another event loop
+├── CacheKeyError              a key part or an argument without a stable text
+├── CacheValueError            a value that can't be stored: not typed JSON, or too large
+├── CacheCommandError          the server refused a command
+├── CacheUnavailableError      no answer from the server: down, timed out, no connection free
+└── LockError
+    ├── LockTimeoutError       somebody else held the lock for as long as you would wait
+    └── LockLostError          the lock ran out or was taken while you held it
 """
 
 

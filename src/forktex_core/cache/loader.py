@@ -131,7 +131,7 @@ class Load[T]:
             Exception: whatever computing raised.
         """
         started = time.monotonic()
-        lead = self._lead
+        lead: Callable[[], Awaitable[Outcome]] = self._lead
         if self.key not in self.client.flights:
             try:
                 found, kind = await self._find(started)
@@ -278,7 +278,8 @@ class Load[T]:
         renewing = asyncio.create_task(self._renew(store))
         try:
             value = await self.compute()
-            entry = Entry(self._encode(value), time.monotonic() - began, self.policy.grace, tokens)
+            cost = time.monotonic() - began if self.policy.early_refresh else 0.0
+            entry = Entry(self._encode(value), cost, self.policy.grace, tokens)
         except Exception as exc:
             await self._quietly(store.release())
             if (stale := self._fallback(old, tokens, began, exc)) is not None:
@@ -292,7 +293,9 @@ class Load[T]:
         if not self.policy.keeps(value):
             await self._quietly(store.clear())
             return Outcome(entry.payload)
-        return Outcome(entry.payload, await self._quietly(store.fill(entry, self.policy.lifetime())))
+        return Outcome(
+            entry.payload, await self._quietly(store.fill(entry, self.policy.lifetime()))
+        )
 
     def _encode(self, value: T) -> bytes:
         payload = self.codec.encode(self.name, value)

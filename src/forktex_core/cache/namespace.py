@@ -50,13 +50,18 @@ def part_text(part: KeyPart) -> str:
     Raises:
         CacheKeyError: for a type that isn't a `KeyPart`.
     """
-    return shorten(escape(_plain(part)))
+    return shorten(escape(plain_text(part)))
 
 
-def _plain(part: object) -> str | bytes:
+def plain_text(part: object) -> str | bytes:
+    """A part's own text, not escaped yet.
+
+    Raises:
+        CacheKeyError: for a type that isn't a `KeyPart`.
+    """
     match part:
         case enum.Enum():
-            return _plain(part.value)
+            return plain_text(part.value)
         case str() | bytes():
             return part
         case int() if not isinstance(part, bool):

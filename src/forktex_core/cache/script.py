@@ -34,9 +34,7 @@ class Script:
     def _digest(self) -> str:
         return sha1(self._source.encode(), usedforsecurity=False).hexdigest()
 
-    async def run(
-        self, client: "CacheClient", keys: "Sequence[Key]", *args: "Argument"
-    ) -> Any:
+    async def run(self, client: "CacheClient", keys: "Sequence[Key]", *args: "Argument") -> Any:
         """Run on keys (with their prefix, in one slot); return the reply.
 
         A server that lost its scripts (a restart, a failover, SCRIPT FLUSH) says so before running

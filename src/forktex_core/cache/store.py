@@ -54,8 +54,7 @@ class Claim:
 
 
 def _found(data: bytes | None, left_ms: int) -> Found | None:
-    entry = Entry.unpack(data) if data is not None else None
-    return None if entry is None else Found(entry, left_ms / 1000)
+    return None if data is None else Found(Entry.unpack(data), left_ms / 1000)
 
 
 class EntryStore:
@@ -73,6 +72,8 @@ class EntryStore:
         self._client = client
         self._key = key
         self._lease = key + LEASE_SUFFIX
+        if client.driver.slot_of(self._lease) != client.driver.slot_of(key):
+            self._lease = f"{{{key}}}{LEASE_SUFFIX}"
         self._tags = tags
         self._owner = secrets.token_hex(8)
 
@@ -100,14 +101,16 @@ class EntryStore:
         if not client.tracker.ready(self._key) or not all(map(client.tracker.ready, self._tags)):
             return await self.read()
         expectation = client.local.expect(self._key, *self._tags)
+        asked = time.monotonic()
         found = None
         try:
-            asked = time.monotonic()
             found = await self.read()
+            return found
         finally:
-            dies = asked + found.left if found is not None else 0.0
-            client.local.settle(expectation, found and found.entry, dies)
-        return found
+            if found is None:
+                client.local.settle(expectation, None, asked)
+            else:
+                client.local.settle(expectation, found.entry, asked + found.left)
 
     async def claim(self, lease: float, threshold: float, *, force: bool = False) -> Claim:
         """Ask for the right to compute.
