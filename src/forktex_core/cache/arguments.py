@@ -10,7 +10,7 @@ the order of their texts.
 """
 
 import dataclasses
-import datetime
+import datetime as dt
 import decimal
 import enum
 import inspect
@@ -30,10 +30,10 @@ _LEAVES: dict[type, Callable[[Any], str]] = {
     bytes: lambda value: f"=b{escape(value)}",
     uuid.UUID: lambda value: f"=u{value.hex}",
     decimal.Decimal: lambda value: f"=n{escape(str(value))}",
-    datetime.datetime: lambda value: f"=d{escape(value.isoformat())}",
-    datetime.date: lambda value: f"=y{value.isoformat()}",
-    datetime.time: lambda value: f"=h{escape(value.isoformat())}",
-    datetime.timedelta: lambda value: f"=e{value // datetime.timedelta(microseconds=1)}",
+    dt.datetime: lambda value: f"=d{escape(value.isoformat())}",
+    dt.date: lambda value: f"=y{value.isoformat()}",
+    dt.time: lambda value: f"=h{escape(value.isoformat())}",
+    dt.timedelta: lambda value: f"=e{value // dt.timedelta(microseconds=1)}",
     pathlib.PurePath: lambda value: f"=p{escape(str(value))}",
     type(None): lambda _: "=z",
 }

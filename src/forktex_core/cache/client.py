@@ -158,8 +158,7 @@ class CacheClient:
     @property
     def tracker(self) -> Tracker:
         """What keeps the local tier true."""
-        assert self._tracker is not None, self.driver
-        return self._tracker
+        return cast("Tracker", self._tracker if self.driver is not None else None)
 
     def key[K: str | bytes](self, key: K) -> K:
         """A key with the client's prefix."""

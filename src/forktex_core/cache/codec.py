@@ -102,4 +102,9 @@ def _refuse_lossy(value: object) -> None:
         raise TypeError(f"JSON has no {kind.__name__}; {_MEND}")
 
 
-_PLAIN: Codec[Any] = Codec(_dump_plain, json.loads)
+def _load_plain(data: bytes) -> object:
+    return _DECODER.decode(data.decode())  # json.loads would guess the encoding first
+
+
+_DECODER = json.JSONDecoder()
+_PLAIN: Codec[Any] = Codec(_dump_plain, _load_plain)

@@ -4,9 +4,9 @@
 
 An entry is a header and the value's JSON. The header carries what freshness is judged by:
 
-    mark u8 | number of tags u8 | cost of computing, ms u32 | grace, ms u64 | tag tokens, 8 bytes each
+    mark u8 | number of tags u8 | cost of computing, ms u32 | grace, ms u64 | tokens, 8 bytes each
 
-The mark begins no JSON text, so a function that needs none of this stores its JSON and nothing else.
+The mark begins no JSON text, so a function that needs none of this stores mere JSON.
 
 The key's lifetime on the server is the fresh time plus the grace (the longest time for which a
 stale value may still be served), so the remaining lifetime that the *server* reports tells how

@@ -4,15 +4,13 @@
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
-from typing import cast
+from collections.abc import Callable
+from typing import Any
 
 
-async def call[**P, R](
-    function: Callable[P, Awaitable[R] | R], *args: P.args, **kwargs: P.kwargs
-) -> R:
-    """Await an ``async def``; run a ``def`` in a thread."""
+async def call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Await an ``async def``; run a ``def`` in a thread, and await what it returns if it can be."""
     if inspect.iscoroutinefunction(function):
         return await function(*args, **kwargs)
     result = await asyncio.to_thread(function, *args, **kwargs)
-    return await result if inspect.isawaitable(result) else cast("R", result)
+    return await result if inspect.isawaitable(result) else result

@@ -5,8 +5,8 @@
 The way of a call:
 
 1. Somebody in this process is computing the key: wait for that (`flight`).
-2. Look it up, in the local tier when it is on, then on the server. Fresh: serve it. Due for an early
-   refresh, or stale within `stale_while_revalidate`: serve it and compute in the background.
+2. Look it up, in the local tier when it is on, then on the server. Fresh: serve it. Due for an
+   early refresh, or stale within `stale_while_revalidate`: serve it and compute in the background.
 3. Otherwise lead: claim the lease (`store`). Granted: compute, keeping the lease alive, and write.
    Held by another process: look again until its value is there or its lease is gone.
 4. Computing failed and a stale value within `stale_if_error` is at hand: serve that.
@@ -28,13 +28,13 @@ from typing import TYPE_CHECKING, Any
 
 from .entry import Entry, Standing, standing
 from .errors import CacheConfigurationError, CacheUnavailableError, CacheValueError
+from .events import EventKind
 from .flight import Outcome
 from .store import Claim, EntryStore, Found
 
 if TYPE_CHECKING:
     from .client import CacheClient
     from .codec import Codec
-    from .events import EventKind
 
 logger = logging.getLogger("forktex_core.cache")
 
@@ -218,7 +218,7 @@ class Load[T]:
             if claim.granted:
                 await self._compute_and_fill(store, tokens, None)
                 self.client.report("refresh", self.name, started)
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001  # the user's function may raise anything
             logger.warning("refreshing %s in the background failed: %r", self.key, exc)
             self.client.report("error", self.name, started)
         finally:

@@ -16,7 +16,7 @@ import random
 import secrets
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from .client import CacheClient
 from .duration import Seconds, milliseconds, seconds
@@ -47,7 +47,12 @@ class HeldLock:
         self._keys = [key, f"{key}!token"]
         self._owner = secrets.token_hex(16)
 
-    async def _acquire(self, wait: float) -> None:
+    async def acquire(self, wait: float) -> None:
+        """Take the lock; `lock` does it.
+
+        Raises:
+            LockTimeoutError: another held it for all of `wait` seconds.
+        """
         deadline = time.monotonic() + wait
         pause = 0.005
         while True:
@@ -77,15 +82,18 @@ class HeldLock:
         if not kept:
             raise LockLostError(self.name, f"(token {self.token}) ran out before it was extended")
 
-    async def _release(self) -> bool:
+    async def release(self) -> bool:
+        """Give the lock back; whether it was still held. `lock` does it."""
         (released, _) = await _LOCK.run(self._client, self._keys, "release", self._owner)
         return bool(released)
 
-    async def _abandon(self) -> None:
-        try:
-            await self._release()
-        except CacheError:
-            return  # it runs out by itself
+    def abandon(self) -> None:
+        """Give the lock back in the background, whether it was taken or not."""
+        self._client.spawn(self._release_quietly())
+
+    async def _release_quietly(self) -> None:
+        with suppress(CacheError):  # it runs out by itself
+            await self.release()
 
 
 @asynccontextmanager
@@ -107,14 +115,14 @@ async def lock(
     """
     held = HeldLock(client_named(client), name, ttl)
     try:
-        await held._acquire(seconds(wait))
+        await held.acquire(seconds(wait))
     except asyncio.CancelledError:  # it may have been granted
-        held._client.spawn(held._abandon())
+        held.abandon()
         raise
     try:
         yield held
     except BaseException:
-        held._client.spawn(held._abandon())
+        held.abandon()
         raise
-    if not await held._release():
+    if not await held.release():
         raise LockLostError(name, f"(token {held.token}) ran out before the block ended: raise ttl")

@@ -11,7 +11,7 @@ hash tags, control characters and `=` with it. Texts above 128 characters become
 SHA-256, which keeps the key of a hostile value short.
 """
 
-import datetime
+import datetime as dt
 import enum
 import re
 import uuid
@@ -22,7 +22,7 @@ from urllib.parse import quote
 
 from .errors import CacheKeyError
 
-type KeyPart = str | bytes | int | uuid.UUID | enum.Enum | datetime.date
+type KeyPart = str | bytes | int | uuid.UUID | enum.Enum | dt.date
 
 _LONGEST_PART = 128
 _PATH = re.compile(r"[A-Za-z0-9_.\-]+(?::[A-Za-z0-9_.\-]+)*")
@@ -68,7 +68,7 @@ def plain_text(part: object) -> str | bytes:
             return str(int(part))
         case uuid.UUID():
             return str(part)
-        case datetime.date():
+        case dt.date():
             return part.isoformat()
     raise CacheKeyError(
         f"{part!r} ({type(part).__name__}) can't be part of a key: "
@@ -108,8 +108,7 @@ class Namespace:
     @classmethod
     def _at(cls, path: str, hash_tag: bool) -> Self:
         namespace = cls.__new__(cls)
-        namespace._path = path
-        namespace._hash_tag = hash_tag
+        namespace._path, namespace._hash_tag = path, hash_tag  # noqa: SLF001  # our own
         return namespace
 
     @property

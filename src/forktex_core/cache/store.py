@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 LEASE_SUFFIX = "!lease"
 _FOREVER = 2**53
+_GRANTED, _NEWER = 1, 2
 
 _READ = Script("read")
 _CLAIM = Script("claim")
@@ -128,7 +129,7 @@ class EntryStore:
             round(threshold * 1000),
             int(force),
         )
-        return Claim(state == 1, state == 2, _found(data, left))
+        return Claim(state == _GRANTED, state == _NEWER, _found(data, left))
 
     async def fill(self, entry: Entry, ttl: float) -> bool:
         """Write the entry for `ttl` seconds and end the lease, if it is still held."""

@@ -16,6 +16,7 @@ import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from .errors import CacheError
 from .local import LocalTier
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class Tracker:
     async def _primaries(self) -> dict[str, Any]:
         try:
             return dict(await self._driver.primaries())
-        except Exception as exc:  # the cluster can't be reached now
+        except CacheError as exc:  # the cluster can't be reached now
             logger.debug("no primaries to watch: %s", exc)
             return {}
 
@@ -111,7 +112,7 @@ class Tracker:
             connection = self._driver.connection_to(node)
             try:
                 await self._listen(name, connection)
-            except Exception as exc:
+            except Exception as exc:  # noqa: BLE001  # whatever it was, the tier is void: reconnect
                 logger.debug("tracking of %s interrupted: %s", name or "the server", exc)
             finally:
                 self._lose(name)
@@ -120,7 +121,9 @@ class Tracker:
 
     async def _listen(self, name: str, connection: Any) -> None:
         await connection.connect()
-        connection._parser.set_invalidation_push_handler(self._announced)
+        connection._parser.set_invalidation_push_handler(  # noqa: SLF001  # no public way
+            self._announced
+        )
         prefixes = shortest_prefixes(self._prefixes)
         options = [word for prefix in prefixes for word in ("PREFIX", prefix)]
         await connection.send_command("CLIENT", "TRACKING", "ON", "BCAST", *options)
