@@ -104,8 +104,9 @@ class CacheClient:
         driver, self._driver = self._driver, None
         if driver is None:
             return
-        if self._tracker is not None:
-            await self._tracker.stop()
+        tracker, self._tracker = self._tracker, None
+        if tracker is not None:
+            await tracker.stop()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -158,7 +159,9 @@ class CacheClient:
     @property
     def tracker(self) -> Tracker:
         """What keeps the local tier true."""
-        return cast("Tracker", self._tracker if self.driver is not None else None)
+        if self._tracker is None:
+            raise CacheNotInitialisedError(self.name, "is closed: await init(url) before using it")
+        return self._tracker
 
     def key[K: str | bytes](self, key: K) -> K:
         """A key with the client's prefix."""

@@ -4,7 +4,7 @@
 
 An entry is a header and the value's JSON. The header carries what freshness is judged by:
 
-    mark u8 | number of tags u8 | cost of computing, ms u32 | grace, ms u64 | tokens, 8 bytes each
+    mark u8 | number of tags u8 | cost of computing, us u32 | grace, ms u64 | tokens, 8 bytes each
 
 The mark begins no JSON text, so a function that needs none of this stores mere JSON.
 
@@ -44,7 +44,7 @@ class Entry:
         """The entry as it is stored; mere JSON when it needs no header."""
         if not (self.cost or self.grace or self.tokens):
             return self.payload
-        cost = min(math.ceil(self.cost * 1000), 2**32 - 1)
+        cost = min(round(self.cost * 1_000_000), 2**32 - 1)
         head = _HEADER.pack(_MARK[0], len(self.tokens), cost, round(self.grace * 1000))
         return b"".join((head, *self.tokens, self.payload))
 
@@ -57,7 +57,7 @@ class Entry:
         start = _HEADER.size
         end = start + count * TOKEN_BYTES
         tokens = tuple(data[at : at + TOKEN_BYTES] for at in range(start, end, TOKEN_BYTES))
-        return cls(data[end:], cost / 1000, grace / 1000, tokens)
+        return cls(data[end:], cost / 1_000_000, grace / 1000, tokens)
 
 
 class Standing(Enum):
