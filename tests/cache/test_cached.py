@@ -302,7 +302,13 @@ async def test_an_error_is_everybody_s_and_is_not_kept(cache: CacheClient) -> No
     async def get() -> str:
         return str(await body())
 
-    results = await asyncio.gather(*[get() for _ in range(10)], return_exceptions=True)
+    body.gate.clear()
+    callers = [asyncio.create_task(get()) for _ in range(10)]
+    await eventually(lambda: body.running)
+    late = asyncio.create_task(get())
+    await asyncio.wait([late], timeout=0.1)
+    body.gate.set()
+    results = await asyncio.gather(*callers, late, return_exceptions=True)
     assert all(isinstance(result, LookupError) for result in results)
     assert body.calls == 1
     body.error = None
