@@ -162,15 +162,15 @@ async def test_a_server_that_is_not_there() -> None:
 async def test_acl_users(redis_url: str) -> None:
     """A URL's user and password are used; a wrong password and a forbidden command are told apart."""
     async with Server() as server:
-        admin = await init(server.url)
+        await init(server.url)
         await get_client().execute_command(
             "ACL", "SETUSER", "app", "on", ">s@cret", "~app:*", "+@all", "-flushall"
         )
         url = server.url.replace("//", "//app:s%40cret@")
-        await init(url, name="app", prefix="app")
+        app = await init(url, name="app", prefix="app")
         assert await set_json("k", 1, client="app")
         with pytest.raises(CacheCommandError, match="permission"):
-            await admin.execute_on("", None, "ACL", "NOSUCH")
+            await app.execute("app:k", "FLUSHALL")
         with pytest.raises(CacheUnavailableError) as wrong:
             await init(url.replace("s%40cret", "wrong"), name="wrong")
         assert "s%40cret" not in str(wrong.value)
