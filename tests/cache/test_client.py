@@ -11,6 +11,7 @@ import subprocess
 import sys
 
 import pytest
+
 from forktex_core import cache as module
 from forktex_core.cache import (
     CacheClient,
@@ -82,7 +83,9 @@ def test_the_former_name_is_the_same_objects() -> None:
 
 def test_importing_loads_no_driver() -> None:
     """The import is light: redis-py and pydantic are loaded when they are needed."""
-    code = "import sys, forktex_core.cache; print({'redis', 'pydantic', 'asyncpg'} & set(sys.modules))"
+    code = (
+        "import sys, forktex_core.cache; print({'redis', 'pydantic', 'asyncpg'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
@@ -194,7 +197,9 @@ async def test_a_hook_that_fails_does_no_harm(
     assert "the hook failed on miss of hook:get" in caplog.text
 
 
-async def test_hits_misses_and_errors_are_reported(cache: CacheClient, tallies: module.Tallies) -> None:
+async def test_hits_misses_and_errors_are_reported(
+    cache: CacheClient, tallies: module.Tallies
+) -> None:
     """Each call is one event with its duration."""
 
     @cached(namespace="obs")
@@ -281,7 +286,9 @@ async def test_operations_that_cannot_work(cache: CacheClient) -> None:
     assert await exists("a") == 0
 
 
-@pytest.mark.parametrize("key", ["a\r\nFLUSHALL\r\n", "x" * 1_000_000, b"\x00\xff\r\n", "*", "{", ""])
+@pytest.mark.parametrize(
+    "key", ["a\r\nFLUSHALL\r\n", "x" * 1_000_000, b"\x00\xff\r\n", "*", "{", ""]
+)
 async def test_hostile_keys(cache: CacheClient, key: str | bytes) -> None:
     """Newlines, a megabyte, binary, globs: a key is only ever itself."""
     await set_json("other", 1)

@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+
 from forktex_core.cache import (
     CacheClient,
     CacheUnavailableError,

@@ -11,10 +11,11 @@ import uuid
 
 import pydantic
 import pytest
-from forktex_core.cache import CacheConfigurationError, CacheKeyError, Namespace, cached
-from forktex_core.cache.arguments import stable_text
 from hypothesis import given
 from hypothesis import strategies as st
+
+from forktex_core.cache import CacheConfigurationError, CacheKeyError, Namespace, cached
+from forktex_core.cache.arguments import stable_text
 
 PARTS = st.lists(st.text(max_size=200) | st.binary(max_size=20), max_size=4)
 
@@ -24,7 +25,9 @@ def as_bytes(parts: list[str | bytes]) -> list[bytes]:
 
 
 @given(PARTS, PARTS)
-def test_keys_of_a_namespace_never_collide(first: list[str | bytes], second: list[str | bytes]) -> None:
+def test_keys_of_a_namespace_never_collide(
+    first: list[str | bytes], second: list[str | bytes]
+) -> None:
     """Two sequences of parts have one key exactly when their texts are the same."""
     space = Namespace("user.profile")
     same = as_bytes(first) == as_bytes(second)
@@ -147,10 +150,12 @@ SCALARS = (
 )
 VALUES = st.recursive(
     SCALARS,
-    lambda inner: st.lists(inner, max_size=3)
-    | st.tuples(inner, inner)
-    | st.dictionaries(st.text(max_size=5), inner, max_size=3)
-    | st.builds(Point, st.integers(), inner),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.tuples(inner, inner)
+        | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+        | st.builds(Point, st.integers(), inner)
+    ),
     max_leaves=6,
 )
 

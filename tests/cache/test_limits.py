@@ -7,6 +7,10 @@ import itertools
 import time
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from redis.asyncio import Redis
+
 from forktex_core.cache import (
     CacheClient,
     CacheConfigurationError,
@@ -17,9 +21,6 @@ from forktex_core.cache import (
     init,
     rate_limit,
 )
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from redis.asyncio import Redis
 from tests.cache.servers import Server
 
 
@@ -63,7 +64,9 @@ async def test_retry_after_is_exact(cache: CacheClient, algorithm: str) -> None:
     st.integers(1, 6),
     st.lists(st.tuples(st.integers(0, 400), st.integers(1, 6)), min_size=1, max_size=60),
 )
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None
+)
 def test_the_log_is_an_exact_sliding_window(
     redis_url: str, limit: int, calls: list[tuple[int, int]]
 ) -> None:
@@ -71,10 +74,13 @@ def test_the_log_is_an_exact_sliding_window(
 
     The script's clock is the only thing replaced: it is given the time as an argument.
     """
-    import redis as driver  # noqa: PLC0415
-    from forktex_core.cache.script import Script  # noqa: PLC0415
+    import redis as driver
 
-    source = Script("limit")._source.replace("redis.call('TIME')", "cjson.decode(table.remove(ARGV))")
+    from forktex_core.cache.script import Script
+
+    source = Script("limit")._source.replace(
+        "redis.call('TIME')", "cjson.decode(table.remove(ARGV))"
+    )
     window, now = 1_000_000, 1_700_000_000_000_000
     admitted: list[int] = []
     with driver.Redis.from_url(redis_url) as client:
@@ -100,9 +106,11 @@ async def test_no_window_admits_more_than_the_bound(
     redis_url: str, algorithm: str, bound: int
 ) -> None:
     """Greedy and seam-seeking callers of a limit of 10: the most that any window admits."""
-    from forktex_core.cache.script import Script  # noqa: PLC0415
+    from forktex_core.cache.script import Script
 
-    source = Script("limit")._source.replace("redis.call('TIME')", "cjson.decode(table.remove(ARGV))")
+    source = Script("limit")._source.replace(
+        "redis.call('TIME')", "cjson.decode(table.remove(ARGV))"
+    )
     window, limit = 1_000_000, 10
     greedy = list(range(0, 5 * window, 7_000))
     seam = [0, *range(window - 9, window), *range(window, 3 * window, 5_000)]

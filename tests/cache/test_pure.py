@@ -5,14 +5,15 @@
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from forktex_core.cache import CacheConfigurationError, CacheEvent, Settings, Tallies, Timeouts
 from forktex_core.cache.breaker import Breaker
 from forktex_core.cache.endpoint import parse
 from forktex_core.cache.entry import Entry, Standing, standing
 from forktex_core.cache.local import LocalTier
 from forktex_core.cache.tracking import shortest_prefixes
-from hypothesis import given
-from hypothesis import strategies as st
 
 ENTRIES = st.builds(
     Entry,
@@ -37,7 +38,11 @@ def test_any_bytes_are_an_entry(data: bytes) -> None:
 
 
 @given(
-    st.floats(0.001, 100), st.floats(0, 100), st.floats(0, 100), st.floats(0, 200), st.floats(0.01, 1)
+    st.floats(0.001, 100),
+    st.floats(0, 100),
+    st.floats(0, 100),
+    st.floats(0, 200),
+    st.floats(0.01, 1),
 )
 def test_an_entry_is_fresh_then_stale_then_spent(
     ttl: float, stale_for: float, extra: float, age: float, chance: float
@@ -47,7 +52,9 @@ def test_an_entry_is_fresh_then_stale_then_spent(
     state = standing(Entry(b"", 0, grace), ttl + grace - age, stale_for, 0, chance)
     if abs(age - ttl) > 1e-6 and abs(age - ttl - stale_for) > 1e-6:
         late = age - ttl
-        expected = Standing.FRESH if late < 0 else Standing.STALE if late < stale_for else Standing.SPENT
+        expected = (
+            Standing.FRESH if late < 0 else Standing.STALE if late < stale_for else Standing.SPENT
+        )
         assert state is expected
 
 
@@ -57,13 +64,16 @@ def test_early_refresh_follows_the_published_rule() -> None:
     for left, cost, beta in ((1.0, 0.5, 1.0), (2.0, 1.0, 2.0), (0.1, 1.0, 1.0)):
         entry = Entry(b"", cost)
         early = sum(
-            standing(entry, left, 0, beta, (i + 0.5) / steps) is Standing.EARLY for i in range(steps)
+            standing(entry, left, 0, beta, (i + 0.5) / steps) is Standing.EARLY
+            for i in range(steps)
         )
         assert early / steps == pytest.approx(math.exp(-left / (cost * beta)), abs=1e-4)
 
 
 @given(st.lists(st.tuples(st.floats(0, 3), st.booleans()), max_size=60))
-def test_an_open_breaker_lets_one_probe_through_per_cooldown(steps: list[tuple[float, bool]]) -> None:
+def test_an_open_breaker_lets_one_probe_through_per_cooldown(
+    steps: list[tuple[float, bool]],
+) -> None:
     """Open, it passes at most one call per cooldown; any success closes it."""
     breaker, now, last = Breaker(3, 1.0), 0.0, -math.inf
     for pause, success in steps:
@@ -83,8 +93,6 @@ def test_an_open_breaker_lets_one_probe_through_per_cooldown(steps: list[tuple[f
         else:
             breaker.failed(now)
             last = now
-
-
 
 
 @given(

@@ -13,6 +13,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from opentelemetry.instrumentation.redis import RedisInstrumentor
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
 from forktex_core.cache import (
     CacheConfigurationError,
     CacheUnavailableError,
@@ -36,10 +41,6 @@ from forktex_core.cache import (
     rate_limit,
     set_json,
 )
-from opentelemetry.instrumentation.redis import RedisInstrumentor
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from tests.cache.servers import Cluster, Sentinels, Server
 from tests.waiting import eventually
 
@@ -180,8 +181,8 @@ async def test_sentinels_lead_to_the_new_primary() -> None:
         assert await get_json("k") == 1
 
 
-def _in_step(watched: Sentinels):  # type: ignore[no-untyped-def]  # noqa: ANN202
-    import redis  # noqa: PLC0415
+def _in_step(watched: Sentinels):  # type: ignore[no-untyped-def]
+    import redis
 
     def check() -> bool:
         with redis.Redis(port=watched.replica.port) as replica:
@@ -212,9 +213,7 @@ def certificate(folder: Path) -> None:
     pem = serialization.Encoding.PEM
     (folder / "cert.pem").write_bytes(made.public_bytes(pem))
     (folder / "key.pem").write_bytes(
-        key.private_bytes(
-            pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
 
 
@@ -237,7 +236,7 @@ class TLSServer(Server):
 
 async def test_tls(tmp_path: Path) -> None:
     """rediss:// verifies the server's certificate: with its authority it works, without it doesn't."""
-    from tests.cache.servers import REDIS  # noqa: PLC0415
+    from tests.cache.servers import REDIS
 
     certificate(tmp_path)
     async with TLSServer(str(REDIS), tmp_path) as server:

@@ -30,6 +30,7 @@ logger = logging.getLogger("forktex_core.cache")
 
 _FAILURES_TO_OPEN = 3
 _COOLDOWN = 1.0
+_QUIET = 5.0
 
 
 class Health(NamedTuple):
@@ -75,6 +76,7 @@ class CacheClient:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[object]] = set()
         self._outage = False
+        self._outage_met = 0.0
 
     async def open(self) -> Self:
         """Open the client and see that the server answers.
@@ -249,12 +251,15 @@ class CacheClient:
 
     def _answered(self, breaker: Breaker) -> None:
         breaker.succeeded()
-        if self._outage:
+        # Other nodes of a cluster answer all the while: its outage ends when nobody met it lately.
+        quiet = not self.settings.cluster or time.monotonic() - self._outage_met > _QUIET
+        if self._outage and quiet:
             self._outage = False
             logger.info("%r: Redis answers again", self)
 
     def note_outage(self, exc: CacheUnavailableError) -> None:
         """Say once per outage that the service goes on without Redis."""
+        self._outage_met = time.monotonic()
         if not self._outage:
             self._outage = True
             logger.warning("%r: going on without it: %s", self, exc)

@@ -39,6 +39,9 @@ _CANT_SERVE = (
     exceptions.TryAgainError,
 )
 _TRANSPORT = (exceptions.ConnectionError, exceptions.TimeoutError, OSError)
+# During a failover redis-py closes connections that others are about to write to; asyncio then fails
+# with whatever its half-closed transport trips over.
+_FAILURES = (exceptions.RedisError, OSError, AttributeError, RuntimeError, TypeError)
 
 
 def _options(settings: "Settings") -> dict[str, Any]:
@@ -128,7 +131,7 @@ class Driver:
         """
         try:
             return await self.client.execute_command(*command)
-        except (exceptions.RedisError, OSError) as exc:
+        except _FAILURES as exc:
             raise self.translated(exc, str(command[0])) from exc
 
     async def pipeline(self, commands: Iterable[Command], *, atomic: bool = False) -> list[Any]:
@@ -138,7 +141,7 @@ class Driver:
             pipe.execute_command(*command)
         try:
             return cast("list[Any]", await pipe.execute())
-        except (exceptions.RedisError, OSError) as exc:
+        except _FAILURES as exc:
             raise self.translated(exc, "pipeline") from exc
         finally:
             await pipe.reset()
@@ -179,7 +182,7 @@ class Driver:
             return [("", None)]
         try:
             await self.client.initialize()
-        except (exceptions.RedisError, OSError) as exc:
+        except _FAILURES as exc:
             raise self.translated(exc, "CLUSTER SLOTS") from exc
         return [(node.name, node) for node in self.client.get_primaries()]
 
@@ -188,8 +191,8 @@ class Driver:
         if node is None:
             return await self.execute(*command)
         try:
-            return await self.client.execute_command(*command, target_nodes=node)
-        except (exceptions.RedisError, OSError) as exc:
+            return await node.execute_command(*command)
+        except _FAILURES as exc:
             raise self.translated(exc, str(command[0])) from exc
 
     def connection_to(self, node: Any) -> Any:
