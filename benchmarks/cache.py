@@ -3,9 +3,9 @@
 """The cache against raw redis-py and its peers, on one server, in one run.
 
 ``python benchmarks/cache.py`` makes an environment of its own below ``.tools/`` (git-ignored) with
-this package, cashews, aiocache and limits, and runs itself there. Each contender has the same number
-of calls per round; rounds alternate; the figures are medians over the rounds. It ends with an error
-when a promise of the documentation doesn't hold.
+this package, cashews, aiocache and limits, and runs itself there. Each contender has the same
+number of calls per round; rounds alternate; the figures are medians over the rounds. It ends with
+an error when a promise of the documentation doesn't hold.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 HOME = ROOT / ".tools" / "benchmark-cache"
 PEERS = ["aiocache[redis]", "cashews[redis]", "limits[async-redis]"]
-ROUNDS, CALLS = 15, 500
+ROUNDS, CALLS = 60, 100
 VALUE = {"id": 42, "name": "x" * 200, "roles": ["a", "b"]}
 
 type Call = Callable[[], Awaitable[Any]]
@@ -71,32 +71,33 @@ async def hits(url: str) -> dict[str, float]:
     from aiocache import cached as aiocache_cached
     from aiocache.serializers import JsonSerializer
     from cashews import Cache
-    from forktex_core.cache import cached, get_client
     from redis.asyncio import Redis
+
+    from forktex_core.cache import cached, get_client
 
     raw: Any = Redis.from_url(url)
     await raw.set("raw", json.dumps(VALUE))
 
     @cached(ttl=300, namespace="bench")
-    async def ours(user_id: str):  # type: ignore[no-untyped-def]
+    async def ours(user_id: str):  # type: ignore[no-untyped-def]  # noqa: ARG001
         return VALUE
 
     @cached(ttl=300, namespace="bench:local", local=True)
-    async def ours_local(user_id: str):  # type: ignore[no-untyped-def]
+    async def ours_local(user_id: str):  # type: ignore[no-untyped-def]  # noqa: ARG001
         return VALUE
 
     peer = Cache()
     peer.setup(url)
 
     @peer(ttl="5m", key="bench:{user_id}")
-    async def cashews(user_id: str):  # type: ignore[no-untyped-def]
+    async def cashews(user_id: str):  # type: ignore[no-untyped-def]  # noqa: ARG001
         return VALUE
 
     host = get_client().connection_pool.connection_kwargs  # type: ignore[union-attr]
     place = {"endpoint": host["host"], "port": host["port"], "password": host.get("password")}
 
     @aiocache_cached(ttl=300, cache=RedisCache, serializer=JsonSerializer(), **place)
-    async def aiocache(user_id: str):  # type: ignore[no-untyped-def]
+    async def aiocache(user_id: str):  # type: ignore[no-untyped-def]  # noqa: ARG001
         return VALUE
 
     async def floor() -> Any:
@@ -114,7 +115,7 @@ async def hits(url: str) -> dict[str, float]:
     }
     ratios = await compare("a hit, sequential", contenders, "raw GET and json.loads")
     ratios["second level us"] = statistics.median(
-        [await per_call(lambda: ours_local("u42"), 5_000) for _ in range(5)]
+        [await per_call(lambda: ours_local("u42"), 1_000) for _ in range(25)]
     )
     print(f"  second level alone: {ratios['second level us']:.2f} us")
     await peer.close()
@@ -124,15 +125,16 @@ async def hits(url: str) -> dict[str, float]:
 
 async def limiters(url: str) -> dict[str, float]:
     """An admitted call of a limiter."""
-    from forktex_core.cache import Limit, RateLimiter, rate_limit
-    from forktex_core.cache.script import Script
     from limits import RateLimitItemPerHour
     from limits.aio.storage import RedisStorage
     from limits.aio.strategies import MovingWindowRateLimiter, SlidingWindowCounterRateLimiter
     from redis.asyncio import Redis
 
+    from forktex_core.cache import Limit, RateLimiter, rate_limit
+    from forktex_core.cache.script import Script
+
     raw: Any = Redis.from_url(url)
-    digest = await raw.script_load(Script("limit")._source)
+    digest = await raw.script_load(Script("limit")._source)  # noqa: SLF001
     many = 1_000_000
     storage = RedisStorage(f"async+{url}", implementation="redispy")
     item = RateLimitItemPerHour(many)
@@ -166,7 +168,7 @@ async def stampede() -> int:
     calls = 0
 
     @cached(namespace="bench:cold")
-    async def dear(key: str) -> int:
+    async def dear(key: str) -> int:  # noqa: ARG001
         nonlocal calls
         calls += 1
         await asyncio.sleep(0.05)
@@ -188,7 +190,7 @@ async def memory() -> None:
         for limit in (5, 100, 1_000):
             limiter = RateLimiter("memory", Limit(limit, 3600, algorithm))
             await limiter.hit("192.0.2.1", cost=limit)
-            key = limiter._keys(client_named("default"), "192.0.2.1")[0]
+            key = limiter._keys(client_named("default"), "192.0.2.1")[0]  # noqa: SLF001
             sizes.append(await get_client().memory_usage(key))
         print(f"  {algorithm:8} {' / '.join(map(str, sizes))}")
 

@@ -275,7 +275,9 @@ async def test_a_pattern_deletes_leases_too(cache: CacheClient) -> None:
 
 
 async def test_a_cancelled_leader_hands_over(cache: CacheClient) -> None:
-    """When the computing caller is cancelled, a waiter computes; cancelled waiters disturb nobody."""
+    """When the computing caller is cancelled, a waiter computes; cancelled waiters disturb
+    nobody.
+    """
     body = Counted()
     body.gate.clear()
 
@@ -394,7 +396,9 @@ async def test_jitter_only_shortens(cache: CacheClient) -> None:
 
 
 async def test_none_and_conditions(cache: CacheClient) -> None:
-    """None is kept unless refused; a condition decides by the value; refused values replace none."""
+    """None is kept unless refused; a condition decides by the value; refused values replace
+    none.
+    """
     body = Counted(None)
 
     async def get() -> str | None:
@@ -415,7 +419,9 @@ async def test_none_and_conditions(cache: CacheClient) -> None:
 
 
 async def test_version_refresh_bypass_and_sync_functions(cache: CacheClient) -> None:
-    """A new version starts anew; refresh recomputes; bypass doesn't touch; `def` runs in a thread."""
+    """A new version starts anew; refresh recomputes; bypass doesn't touch; `def` runs in a
+    thread.
+    """
     calls: list[int] = []
 
     def get(number: int) -> int:
@@ -542,7 +548,9 @@ def test_generators_are_refused() -> None:
 async def test_the_local_tier_follows_changes(
     cache: CacheClient, redis_url: str, tallies: Tallies
 ) -> None:
-    """Hits need no server; a change by anybody (or a flush) is seen; callers can't spoil the value."""
+    """Hits need no server; a change by anybody (or a flush) is seen; callers can't spoil the
+    value.
+    """
     body = Counted(["old"])
 
     @cached(namespace="loc", local=True, tags=("t",))
@@ -580,7 +588,9 @@ async def test_the_local_tier_follows_changes(
 async def test_the_local_tier_forgets_when_the_server_is_lost(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Without announcements nothing is served from memory; after the server's return it is again."""
+    """Without announcements nothing is served from memory; after the server's return it is
+    again.
+    """
     body = Counted("old")
 
     @cached(namespace="lost", local=True)

@@ -73,7 +73,8 @@ def test_the_former_name_is_the_same_objects() -> None:
     code = (
         "import warnings; warnings.simplefilter('error', DeprecationWarning)\n"
         "try:\n import forktex_core.redis\nexcept DeprecationWarning as w: print(w)\n"
-        "warnings.simplefilter('ignore'); import forktex_core.redis as old, forktex_core.cache as new\n"
+        "warnings.simplefilter('ignore')\n"
+        "import forktex_core.redis as old, forktex_core.cache as new\n"
         "assert all(getattr(old, n) is getattr(new, n) for n in new.__all__)\n"
         "import redis; assert redis.Redis\n"
     )
@@ -143,7 +144,7 @@ async def test_an_unclosed_client_warns(redis_url: str) -> None:
     """Forgetting to close is a ResourceWarning."""
     client = await CacheClient(Settings(redis_url)).open()
     driver = client.driver
-    with pytest.warns(ResourceWarning, match="unclosed CacheClient"):
+    with pytest.warns(ResourceWarning, match="unclosed CacheClient"):  # noqa: PT031  # del warns
         del client
         gc.collect()
     await driver.close()
@@ -163,7 +164,9 @@ async def test_a_server_that_is_not_there() -> None:
 
 
 async def test_acl_users(redis_url: str) -> None:
-    """A URL's user and password are used; a wrong password and a forbidden command are told apart."""
+    """A URL's user and password are used; a wrong password and a forbidden command are told
+    apart.
+    """
     async with Server() as server:
         await init(server.url)
         await get_client().execute_command(
@@ -226,6 +229,7 @@ async def test_operations(program: str, redis_url: str) -> None:
 
 
 async def check_operations() -> None:
+    """Every operation once, with its edges."""
     point = Point(1, dt.date(2026, 1, 1))
     assert await set_json("p", point, ttl=60)
     assert await get_json("p", Point) == point

@@ -28,6 +28,7 @@ from tests.waiting import eventually
 
 
 async def answers(client: CacheClient) -> bool:
+    """Whether the server is reached."""
     return (await client.health()).ok
 
 

@@ -21,6 +21,7 @@ PARTS = st.lists(st.text(max_size=200) | st.binary(max_size=20), max_size=4)
 
 
 def as_bytes(parts: list[str | bytes]) -> list[bytes]:
+    """The texts that parts count as."""
     return [p if isinstance(p, bytes) else p.encode(errors="surrogatepass") for p in parts]
 
 
@@ -278,7 +279,7 @@ def test_an_argument_without_a_stable_key_is_refused_at_the_call() -> None:
 
 def test_excluding_a_parameter_that_is_not_there_is_refused() -> None:
     """A misspelt parameter is an error that lists the real ones."""
-    with pytest.raises(CacheKeyError, match="no parameter sesion.*session"):
+    with pytest.raises(CacheKeyError, match=r"no parameter sesion.*session"):
 
         @cached(exclude=("sesion",))
         async def get(session: object) -> None: ...

@@ -205,7 +205,9 @@ async def test_memory_per_limited_key(cache: CacheClient) -> None:
 
 
 async def test_limiters_fail_as_told() -> None:
-    """Redis down: open admits, closed denies with a wait, neither raises, the client may say open."""
+    """Redis down: open admits, closed denies with a wait, neither raises, the client may say
+    open.
+    """
     async with Server() as server:
         await init(server.url)
         server.kill()

@@ -103,7 +103,9 @@ async def test_a_cluster(cluster: Cluster) -> None:
 
 
 async def test_failover_of_a_primary_under_load(cluster: Cluster) -> None:
-    """A primary dies under load: clear errors until its replica is promoted, never a wrong value."""
+    """A primary dies under load: clear errors until its replica is promoted, never a wrong
+    value.
+    """
     client = await init(cluster.url, cluster=True)
     numbers = range(60)
     for number in numbers:
@@ -235,7 +237,9 @@ class TLSServer(Server):
 
 
 async def test_tls(tmp_path: Path) -> None:
-    """rediss:// verifies the server's certificate: with its authority it works, without it doesn't."""
+    """rediss:// verifies the server's certificate: with its authority it works, without it
+    doesn't.
+    """
     from tests.cache.servers import REDIS
 
     certificate(tmp_path)

@@ -44,6 +44,7 @@ BAD = {
 
 
 def check(folder: Path, source: str) -> str:
+    """What strict mypy prints about a user's module."""
     path = folder / "user.py"
     path.write_text(source)
     command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", str(path)]

@@ -39,8 +39,8 @@ _CANT_SERVE = (
     exceptions.TryAgainError,
 )
 _TRANSPORT = (exceptions.ConnectionError, exceptions.TimeoutError, OSError)
-# During a failover redis-py closes connections that others are about to write to; asyncio then fails
-# with whatever its half-closed transport trips over.
+# During a failover redis-py closes connections that others are about to write to; asyncio then
+# fails with whatever its half-closed transport trips over.
 _FAILURES = (exceptions.RedisError, OSError, AttributeError, RuntimeError, TypeError)
 
 

@@ -276,18 +276,21 @@ async def rate_limit(
         CacheConfigurationError: the limit can't be kept, or the cost could never be admitted.
         CacheUnavailableError: Redis is down and nobody said how to fail.
     """
-    if limit is not None and window_seconds is not None:
-        limits = (Limit(limit, window_seconds, algorithm, burst), *limits)
-    limiter = _limiter(name, tuple(limits), fail_open, fail_closed, client)
+    single = (limit, window_seconds, algorithm, burst)
+    limiter = _limiter(name, single, tuple(limits), fail_open, fail_closed, client)
     return await limiter.hit(key, cost=cost)
 
 
 @lru_cache(maxsize=1_024)
 def _limiter(
     name: str,
+    single: tuple[int | None, Seconds | None, Algorithm, int | None],
     limits: tuple[Limit, ...],
     fail_open: bool,
     fail_closed: bool,
     client: str | CacheClient,
 ) -> RateLimiter:
+    limit, window, algorithm, burst = single
+    if limit is not None and window is not None:
+        limits = (Limit(limit, window, algorithm, burst), *limits)
     return RateLimiter(name, *limits, fail_open=fail_open, fail_closed=fail_closed, client=client)
