@@ -20,6 +20,7 @@ from redis.backoff import NoBackoff
 from redis.crc import key_slot
 
 from .errors import CacheCommandError, CacheConfigurationError, CacheError, CacheUnavailableError
+from .pool import QuickPool
 
 if TYPE_CHECKING:
     from .endpoint import Endpoint
@@ -117,7 +118,7 @@ class Driver:
                 raise CacheConfigurationError(
                     f"{endpoint.shown}: several hosts are a cluster's: pass cluster=True"
                 )
-            return Redis.from_url(endpoint.url, **_options(settings))
+            return Redis.from_pool(QuickPool.from_url(endpoint.url, **_options(settings)))
         client, sentinel = _sentinel(endpoint, settings)
         self._closers.append(sentinel.aclose)
         return client

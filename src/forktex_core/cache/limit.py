@@ -148,7 +148,7 @@ class RateLimiter:
         self._endings = [f"}}:{each.chosen}:{each.limit}:{each.window}" for each in limits]
         self._most = min(each.most for each in limits)
         self._arguments = [
-            argument
+            str(argument).encode()  # once, rather than in every call
             for each in limits
             for argument in (each.chosen, each.limit, each.window, each.most)
         ]
@@ -277,7 +277,7 @@ async def rate_limit(
         CacheUnavailableError: Redis is down and nobody said how to fail.
     """
     single = (limit, window_seconds, algorithm, burst)
-    limiter = _limiter(name, single, tuple(limits), fail_open, fail_closed, client)
+    limiter = _limiter(name, single, tuple(limits), fail_open, fail_closed, client=client)
     return await limiter.hit(key, cost=cost)
 
 
@@ -288,6 +288,7 @@ def _limiter(
     limits: tuple[Limit, ...],
     fail_open: bool,
     fail_closed: bool,
+    *,
     client: str | CacheClient,
 ) -> RateLimiter:
     limit, window, algorithm, burst = single

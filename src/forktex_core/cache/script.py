@@ -31,8 +31,8 @@ class Script:
         return self._path.read_text(encoding="utf-8")
 
     @cached_property
-    def _digest(self) -> str:
-        return sha1(self._source.encode(), usedforsecurity=False).hexdigest()
+    def _digest(self) -> bytes:
+        return sha1(self._source.encode(), usedforsecurity=False).hexdigest().encode()
 
     async def run(self, client: "CacheClient", keys: "Sequence[Key]", *args: "Argument") -> Any:
         """Run on keys (with their prefix, in one slot); return the reply.

@@ -81,11 +81,11 @@ local function gcra(i, key, limit, window, burst)
   return math.max(0, states[i] - burst * interval - now)
 end
 
-local judge = {log = log, buckets = buckets, gcra = gcra}
 for i, key in ipairs(KEYS) do
   local at = 4 * i - 1
+  local judge = ARGV[at] == 'log' and log or ARGV[at] == 'buckets' and buckets or gcra
   local limit, window, burst = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
-  wait = math.max(wait, judge[ARGV[at]](i, key, limit, window, burst))
+  wait = math.max(wait, judge(i, key, limit, window, burst))
 end
 if not taking then
   return {wait, unpack(used)}
