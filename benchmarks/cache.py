@@ -61,6 +61,7 @@ async def compare(title: str, contenders: dict[str, Call], floor: str) -> dict[s
     for name, taken in times.items():
         ratio = statistics.median(a / b for a, b in zip(taken, times[floor], strict=True))
         ratios[name] = ratio
+        ratios[f"{name}, us"] = statistics.median(taken)
         print(f"  {name:34} {statistics.median(taken):8.1f} us   {ratio:5.2f} x")
     return ratios
 
@@ -114,10 +115,6 @@ async def hits(url: str) -> dict[str, float]:
         "aiocache": lambda: aiocache("u42"),
     }
     ratios = await compare("a hit, sequential", contenders, "raw GET and json.loads")
-    ratios["second level us"] = statistics.median(
-        [await per_call(lambda: ours_local("u42"), 1_000) for _ in range(25)]
-    )
-    print(f"  second level alone: {ratios['second level us']:.2f} us")
     await peer.close()
     await raw.aclose()
     return ratios
@@ -211,7 +208,7 @@ async def run() -> None:
     promises = {
         "a hit costs at most 1.3x a raw GET plus decoding": hit["forktex_core"] <= 1.3,
         "a hit is ahead of every peer": hit["forktex_core"] < peers,
-        "a second-level hit takes less than 5 us": hit["second level us"] < 5,
+        "a second-level hit takes less than 5 us": hit["forktex_core, second level, us"] < 5,
         "the limiter costs at most 1.3x a raw EVALSHA": limiter <= 1.3,
         "the limiter is ahead of every peer": limiter
         < min(limit["limits, moving window"], limit["limits, sliding counter"]),
