@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""Durable execution on Postgres: workflows that survive the death of any process, and state machines on the same log."""
+"""Durable execution on Postgres: workflows that survive the death of any process, and state
+machines on the same log.
+"""
 
 from forktex_core.flow.context import FlowContext, StepContext
 from forktex_core.flow.engine.worker import WorkerSettings

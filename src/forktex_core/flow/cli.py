@@ -10,6 +10,7 @@ import importlib
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -41,7 +42,7 @@ def main() -> None:
 )
 @click.option("--name", help="What the worker is called in views.")
 @click.option("--log-level", default="INFO", show_default=True)
-def worker(  # noqa: PLR0913 - one parameter for each option
+def worker(  # noqa: PLR0917 - click passes them by name
     entrypoint: str,
     queues: tuple[str, ...],
     concurrency: int,
@@ -54,7 +55,7 @@ def worker(  # noqa: PLR0913 - one parameter for each option
         level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
     flow = load(entrypoint)
-    settings = {"queues": queues, "concurrency": concurrency, "drain": drain} | (
+    settings: dict[str, Any] = {"queues": queues, "concurrency": concurrency, "drain": drain} | (
         {"name": name} if name else {}
     )
     _run(_serve(flow, settings))
@@ -68,7 +69,9 @@ def migrate(entrypoint: str) -> None:
 
 
 def load(entrypoint: str) -> Flow:
-    """Import the Flow that ``package.module:name`` stands for; raise click.BadParameter saying what is wrong."""
+    """Import the Flow that ``package.module:name`` stands for; raise click.BadParameter saying what
+    is wrong.
+    """
     module_name, _, attribute = entrypoint.partition(":")
     if not module_name or not attribute:
         raise click.BadParameter(f"{entrypoint!r} is not of the form package.module:flow")
@@ -86,7 +89,7 @@ def load(entrypoint: str) -> Flow:
     return flow
 
 
-async def _serve(flow: Flow, settings: dict[str, object]) -> None:
+async def _serve(flow: Flow, settings: dict[str, Any]) -> None:
     async with flow:
         await flow.run_worker(handle_signals=True, **settings)
 

@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """Values to JSON text and back, by annotation.
 
-Without an annotation (or with ``Any``) only what JSON itself has may pass: a date that silently came back as a string
-would differ between the first execution and the replay. With one, pydantic validates and restores. The body of a
-workflow always sees the *decoded* value, on the first execution too, so what it sees can't depend on a crash.
+Without an annotation (or with ``Any``) only what JSON itself has may pass: a date that silently
+came back as a string would differ between the first execution and the replay. With one, pydantic
+validates and restores. The body of a workflow always sees the *decoded* value, on the first
+execution too, so what it sees can't depend on a crash.
 """
 
 import json
@@ -25,7 +26,9 @@ _UNTYPED = (Any, Parameter.empty, None, dict, list, dict[str, Any], list[Any], o
 
 
 class Shape:
-    """How one parameter or return value travels: by pydantic for a real annotation, as plain JSON for none."""
+    """How one parameter or return value travels: by pydantic for a real annotation, as plain JSON
+    for none.
+    """
 
     __slots__ = ("_adapter", "annotation")
 
@@ -34,7 +37,7 @@ class Shape:
         self._adapter: Any = None if annotation in _UNTYPED else _adapter(annotation)
 
     def validate(self, value: Any, what: str) -> Any:
-        """Check a value given by a caller against the annotation; return it in the annotated type."""
+        """Check a caller's value against the annotation; return it in the annotated type."""
         if self._adapter is None:
             return value
         try:
@@ -53,7 +56,8 @@ class Shape:
                 text = self._adapter.dump_json(value, warnings="error").decode()
             except (ValueError, TypeError) as error:
                 raise PayloadError(
-                    f"{what} is {type(value).__name__!r}, not what {_name(self.annotation)} promises: {_reasons(error)}"
+                    f"{what} is {type(value).__name__!r}, not what {_name(self.annotation)} "
+                    f"promises: {_reasons(error)}"
                 ) from error
         if len(text) > limit or (not text.isascii() and len(_utf8(text, what)) > limit):
             raise PayloadTooLargeError(what, len(_utf8(text, what)), limit)
@@ -69,7 +73,8 @@ class Shape:
             return self._adapter.validate_json(text)
         except ValueError as error:
             raise PayloadError(
-                f"{what} was recorded in a form that {_name(self.annotation)} doesn't take: {_reasons(error)}"
+                f"{what} was recorded in a form that {_name(self.annotation)} doesn't take: "
+                f"{_reasons(error)}"
             ) from error
 
 
@@ -92,21 +97,23 @@ def _resolved(fn: Callable[..., Any], annotation: Any, what: str) -> Shape:
             annotation = eval(annotation, getattr(fn, "__globals__", {}))  # noqa: S307 - the author's own annotation
         except Exception as error:
             raise DefinitionError(
-                f"{getattr(fn, '__qualname__', fn)}: the annotation {annotation!r} of its {what} can't be resolved "
+                f"{getattr(fn, '__qualname__', fn)}: the annotation {annotation!r} of its "
+                f"{what} can't be resolved "
                 f"({error}): import that type at run time, not only under TYPE_CHECKING"
             ) from error
     try:
         return Shape(annotation)
     except Exception as error:
         raise DefinitionError(
-            f"{getattr(fn, '__qualname__', fn)}: its {what} is annotated {_name(annotation)}, which can't be stored: "
+            f"{getattr(fn, '__qualname__', fn)}: its {what} is annotated {_name(annotation)}, "
+            "which can't be stored: "
             f"{error}"
         ) from error
 
 
 @lru_cache(maxsize=1024)
 def _adapter(annotation: Any) -> Any:
-    from pydantic import PydanticUserError, TypeAdapter  # noqa: PLC0415 - keeps the import of flow light
+    from pydantic import PydanticUserError, TypeAdapter
 
     try:
         return TypeAdapter(

@@ -1,10 +1,14 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""What the functions of a user get in hand: FlowContext in a workflow's body, StepContext in a step."""
+"""What the functions of a user get in hand: FlowContext in a workflow's body, StepContext in a
+step.
+"""
 
+import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable
 from contextvars import copy_context
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, overload
 from uuid import UUID
@@ -12,7 +16,7 @@ from uuid import UUID
 from forktex_core.flow.codec import ANY, Shape, return_shape
 from forktex_core.flow.engine.operation import SignalWait, StepCall
 from forktex_core.flow.retry import seconds
-from forktex_core.flow.workflow import Step, StepOptions, check_name
+from forktex_core.flow.workflow import Step, StepOptions, check_name, function_name, is_async
 
 if TYPE_CHECKING:
     import random
@@ -24,7 +28,9 @@ _logger = logging.getLogger("forktex_core.flow.run")
 
 
 class FlowContext:
-    """What a workflow's body may do durably. All of it may run concurrently in branches of the body."""
+    """What a workflow's body may do durably. All of it may run concurrently in branches of the
+    body.
+    """
 
     def __init__(self, execution: "Execution") -> None:
         self._execution = execution
@@ -49,81 +55,58 @@ class FlowContext:
     ) -> R:
         """Run a function as a step: its result is recorded once and never computed again.
 
-        A function that was decorated with ``@flow.step`` gets a StepContext before ``args``, any other gets just
-        ``args``. A plain ``def`` runs in a thread.
+        A function that was decorated with ``@flow.step`` gets a StepContext before ``args``, any
+        other gets just ``args``. A plain ``def`` runs in a thread.
 
         Raises:
-            StepFailed: the step failed for good; also an instance of the original exception type where it can be.
-            PayloadError: the function can't be a step, or its result can't be stored.
+            StepFailed: the step failed for good; also an instance of the original exception type
+                where it can be.
+            DefinitionError: the function can't be a step.
         """
-        if isinstance(fn, Step):
-            return await self._call_step(fn, args, kwargs)  # type: ignore[no-any-return]
-        name = check_name(getattr(fn, "__qualname__", type(fn).__qualname__), "step")
-        return await self._perform(
-            fn, name, StepOptions(), _shape_of(fn), args, kwargs, takes_context=False
-        )  # type: ignore[no-any-return]
+        step = fn if isinstance(fn, Step) else _bare(fn)
+        result: R = await self._call_step(step, args, kwargs)
+        return result
 
     async def _call_step(
-        self, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        return await self._perform(
-            step.fn, step.name, step.settings, step.shape, args, kwargs, takes_context=True
-        )
-
-    async def _perform(
-        self,
-        fn: Callable[..., Any],
-        name: str,
-        options: StepOptions,
-        shape: Shape,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        *,
-        takes_context: bool,
+        self, step: "Step[..., Any] | _BareStep", args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         execution = self._execution
         execution.check_inside()
+        settings = step.settings
         return await execution.perform(
             StepCall(
                 key=execution.next_key(),
                 kind="step",
-                name=name,
-                fn=fn,
+                name=step.name,
+                fn=step.fn,
+                is_async=step.is_async,
                 args=args,
                 kwargs=kwargs,
-                takes_context=takes_context,
-                shape=shape,
+                takes_context=isinstance(step, Step),
+                shape=step.shape,
                 context=copy_context(),
-                retries=options.retries,
-                timeout=None if options.timeout is None else seconds(options.timeout),
-                deadline=None if options.deadline is None else seconds(options.deadline),
+                retries=settings.retries,
+                timeout=None if settings.timeout is None else seconds(settings.timeout),
+                deadline=None if settings.deadline is None else seconds(settings.deadline),
             )
         )
 
     async def sleep(self, duration: float | timedelta) -> None:
-        """Sleep for some seconds (or a timedelta), from milliseconds to years; outlives every worker."""
+        """Sleep for some seconds (or a timedelta), from milliseconds to years; outlives every
+        worker.
+        """
         self._execution.check_inside()
-        await self._sleep_until(self._execution.now + seconds(duration))
+        await asyncio.sleep(seconds(duration))  # the run's loop makes it durable
 
     async def sleep_until(self, moment: datetime) -> None:
         """Sleep until a moment; a datetime without a time zone is refused with ValueError."""
         self._execution.check_inside()
         if moment.tzinfo is None:
             raise ValueError(
-                f"sleep_until needs a time zone: {moment.isoformat()} could mean any; use datetime.now(UTC)"
+                f"sleep_until needs a time zone: {moment.isoformat()} could mean any; use "
+                "datetime.now(UTC)"
             )
-        await self._sleep_until(moment.timestamp())
-
-    async def _sleep_until(self, when: float) -> None:
-        import asyncio
-
-        loop = asyncio.get_running_loop()
-        future = loop.create_future()
-        handle = loop.call_at(when, lambda: future.done() or future.set_result(None))
-        try:
-            await future
-        finally:
-            handle.cancel()
+        await asyncio.sleep(moment.timestamp() - self._execution.now)
 
     @overload
     async def wait_signal(self, name: str, *, timeout: float | timedelta | None = None) -> Any: ...
@@ -134,7 +117,8 @@ class FlowContext:
     async def wait_signal(
         self, name: str, type: Any = None, *, timeout: float | timedelta | None = None
     ) -> Any:
-        """Wait for the next signal of a name and return its payload. Signals are buffered, and come in order.
+        """Wait for the next signal of a name and return its payload. Signals are buffered, and come
+        in order.
 
         Args:
             name: the signal's name.
@@ -151,7 +135,9 @@ class FlowContext:
     async def wait_any_signal(
         self, names: Iterable[str], *, timeout: float | timedelta | None = None
     ) -> tuple[str, Any]:
-        """Wait for the earliest signal of any of these names; return its name and payload. See wait_signal()."""
+        """Wait for the earliest signal of any of these names; return its name and payload. See
+        wait_signal().
+        """
         signals = tuple(check_name(name, "signal") for name in names)
         if len(signals) == 1:
             return signals[0], await self._wait(signals, signals[0], ANY, timeout)
@@ -174,7 +160,9 @@ class FlowContext:
         )
 
     def now(self) -> datetime:
-        """Return the run's time: the moment of the last thing that was delivered to it, the same on every replay."""
+        """Return the run's time: the moment of the last thing that was delivered to it, the same on
+        every replay.
+        """
         return datetime.fromtimestamp(self._execution.now, UTC)
 
     def random(self) -> "random.Random":
@@ -212,7 +200,9 @@ class StepContext:
 
     @property
     def idempotency_key(self) -> str:
-        """A key for the outside world: the same for every attempt of this step, and for no other step."""
+        """A key for the outside world: the same for every attempt of this step, and for no other
+        step.
+        """
         return f"{self._execution.run_id}:{self._call.key}"
 
     @property
@@ -240,14 +230,24 @@ class _RunLogger(logging.LoggerAdapter[logging.Logger]):
         return msg, kwargs
 
 
-_shapes: dict[Any, Shape] = {}
+@dataclass(frozen=True, slots=True)
+class _BareStep:
+    """An undecorated function on its way to be a step."""
+
+    fn: Callable[..., Any]
+    name: str
+    shape: Shape
+    is_async: bool
+    settings: StepOptions = field(default_factory=StepOptions)
 
 
-def _shape_of(fn: Callable[..., Any]) -> Shape:
+_facts: dict[Any, tuple[str, Shape, bool]] = {}
+
+
+def _bare(fn: Callable[..., Any]) -> _BareStep:
     code = getattr(fn, "__code__", None)
     if code is None:
-        return ANY
-    shape = _shapes.get(code)
-    if shape is None:
-        shape = _shapes[code] = return_shape(fn)
-    return shape
+        return _BareStep(fn, check_name(function_name(fn), "step"), ANY, is_async(fn))
+    if code not in _facts:
+        _facts[code] = (check_name(function_name(fn), "step"), return_shape(fn), is_async(fn))
+    return _BareStep(fn, *_facts[code])

@@ -16,17 +16,18 @@
     ├── FlowNotOpenError           the flow was not opened, or is closed
     ├── DatabaseUnavailableError   Postgres can't be reached, or refused the connection
     ├── SchemaTooNewError          a newer release has migrated the database
-    ├── StepFailed                 a step failed for good; also an instance of the original type where it can be
-    │   └── StepTimeout            its time ran out
-    └── RunFailed                  raised by result(); also an instance of the original type where it can be
+    ├── StepFailed                 a step failed for good; also an instance of the original type
+    where it can be │   └── StepTimeout            its time ran out └── RunFailed
+    raised by result(); also an instance of the original type where it can be
         ├── RunCancelled           the run was cancelled
         └── RunHalted              the run stands still until an operator acts
 """
 
 import builtins
+import contextlib
 import sys
 import traceback
-from typing import Any, Self
+from typing import Any, Self, cast
 from uuid import UUID
 
 
@@ -81,7 +82,8 @@ class PayloadTooLargeError(PayloadError):
     def __init__(self, what: str, size: int, limit: int) -> None:
         self.size, self.limit = size, limit
         super().__init__(
-            f"{what} is {size:,} bytes of JSON, the limit is {limit:,}: store it elsewhere and pass a "
+            f"{what} is {size:,} bytes of JSON, the limit is {limit:,}: store it elsewhere "
+            "and pass a "
             "reference, or raise Flow(max_payload_bytes=...)"
         )
 
@@ -100,7 +102,8 @@ class NonDeterminismError(FlowError):
         else:
             what = f"the journal holds {recorded} at {key}, the code asks for {requested}"
         super().__init__(
-            f"{what}: run the code version that began this run, or register the changed body under a new version"
+            f"{what}: run the code version that began this run, or register the changed body "
+            "under a new version"
         )
 
 
@@ -130,14 +133,16 @@ class SchemaTooNewError(FlowError):
     def __init__(self, schema: str, found: int, known: int) -> None:
         self.schema, self.found, self.known = schema, found, known
         super().__init__(
-            f"schema {schema!r} is at migration {found}, this release knows {known}: upgrade forktex-core here"
+            f"schema {schema!r} is at migration {found}, this release knows {known}: upgrade "
+            "forktex-core here"
         )
 
 
 class RecordedError(FlowError):
     """An error that was recorded in the database and restored from it.
 
-    Attributes: ``type_name`` (qualified name of the original type), ``message``, ``traceback_text``.
+    Attributes: ``type_name`` (qualified name of the original type), ``message``,
+        ``traceback_text``.
     """
 
     type_name: str = ""
@@ -148,27 +153,28 @@ class RecordedError(FlowError):
         return self.message
 
     def __reduce__(self) -> Any:
-        return (type(self).restored, ({"type": self.type_name, "message": self.message},))
+        recorded = {"type": self.type_name, "message": self.message, "args": list(self.args)}
+        return (_again, (next(c for c in type(self).__mro__ if c in _TREE), recorded))
 
     @classmethod
     def restored(cls, record: dict[str, Any]) -> Self:
         """Make the error again from what was recorded.
 
-        The result is an instance of ``cls`` and, where the original type is loaded in this process, of that as well,
-        so both ``except StepFailed`` and ``except PaymentDeclined`` catch it.
+        The result is an instance of ``cls`` and, where the original type is loaded in this process,
+        of that as well, so both ``except StepFailed`` and ``except PaymentDeclined`` catch it.
         """
-        error = _instance(cls, _find_type(record.get("type", "")), record.get("args"))
+        error: Any = _instance(cls, _find_type(record.get("type", "")), record.get("args"))
         error.type_name = record.get("type", "")
         error.message = record.get("message", "")
         error.traceback_text = record.get("traceback", "")
-        return error
+        return cast("Self", error)
 
 
 class StepFailed(RecordedError):  # noqa: N818 - the name that the field uses
     """A step failed for good."""
 
 
-class StepTimeout(StepFailed, TimeoutError):
+class StepTimeout(StepFailed, TimeoutError):  # noqa: N818 - as TimeoutError itself
     """A step did not finish within its timeout or deadline."""
 
 
@@ -184,8 +190,17 @@ class RunHalted(RunFailed):
     """A run stands still: its error says what an operator must mend before it is resumed."""
 
 
+_TREE = (StepTimeout, StepFailed, RunCancelled, RunHalted, RunFailed)
+
+
+def _again(cls: type[RecordedError], record: dict[str, Any]) -> RecordedError:
+    return cls.restored(record)
+
+
 def record_error(error: BaseException) -> dict[str, Any]:
-    """Describe any exception in JSON-safe terms; never raises, whatever the exception's own methods do."""
+    """Describe any exception in JSON-safe terms; never raises, whatever the exception's own methods
+    do.
+    """
     if isinstance(error, RecordedError) and error.type_name:
         return {
             "type": error.type_name,
@@ -196,13 +211,13 @@ def record_error(error: BaseException) -> dict[str, Any]:
     record: dict[str, Any] = {"type": f"{kind.__module__}.{kind.__qualname__}"}
     try:
         record["message"] = _clean(str(error))
-    except Exception as broken:
+    except Exception as broken:  # noqa: BLE001 - a user's __str__
         record["message"] = f"<{kind.__qualname__}; its __str__ raised {type(broken).__name__}>"
     try:
         record["traceback"] = _clean("".join(traceback.format_exception(error, limit=-25))[-8000:])
-    except Exception:
+    except Exception:  # noqa: BLE001 - a user's __repr__ or __cause__
         record["traceback"] = ""
-    if all(type(a) in _PLAIN for a in error.args) and len(repr(error.args)) < 2000:  # noqa: PLR2004 - small arguments only
+    if all(type(a) in _PLAIN for a in error.args) and len(repr(error.args)) < 2000:
         record["args"] = [_clean(a) if isinstance(a, str) else a for a in error.args]
     return record
 
@@ -215,7 +230,9 @@ def _clean(text: str) -> str:
 
 
 def _find_type(name: str) -> type[Exception] | None:
-    """Find an exception type by its qualified name among what is already loaded; nothing is ever imported."""
+    """Find an exception type by its qualified name among what is already loaded; nothing is ever
+    imported.
+    """
     parts = name.split(".")
     for cut in range(len(parts) - 1, 0, -1):
         found: Any = (
@@ -228,26 +245,18 @@ def _find_type(name: str) -> type[Exception] | None:
     return None
 
 
-def _instance(cls: type[Any], original: type[Exception] | None, args: list[Any] | None) -> Any:
-    if (
-        original is not None
-        and not issubclass(cls, original)
-        and not issubclass(original, RecordedError)
-    ):
-        try:
-            both = type(
-                cls.__name__,
-                (cls, original),
-                {"__module__": cls.__module__, "__doc__": cls.__doc__},
-            )
-            error = both.__new__(both, *(args or ()))
-        except (
-            Exception
-        ):  # an original whose layout or __new__ doesn't allow it: its name and text remain
-            error = cls.__new__(cls)
-    elif original is not None and issubclass(original, cls):
+def _instance(
+    cls: type[RecordedError], original: type[Exception] | None, args: list[Any] | None
+) -> RecordedError:
+    error: RecordedError | None = None
+    if original is not None and issubclass(original, cls):
         error = original.__new__(original)
-    else:
-        error = cls.__new__(cls)
+    elif original is not None and not issubclass(original, RecordedError):
+        names = {"__module__": cls.__module__, "__doc__": cls.__doc__}
+        # An original whose layout or __new__ doesn't allow it leaves its name and its text.
+        with contextlib.suppress(Exception):
+            both: Any = type(cls.__name__, (cls, original), names)
+            error = both.__new__(both, *(args or ()))
+    error = error or cls.__new__(cls)
     error.args = tuple(args or ())
     return error

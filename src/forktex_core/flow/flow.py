@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""Flow: the one object that a service makes. It holds the definitions, the way to the database, and the workers."""
+"""Flow: the one object that a service makes. It holds the definitions, the way to the database, and
+the workers.
+"""
 
 import asyncio
 import contextlib
@@ -9,7 +11,7 @@ import warnings
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Concatenate, Self, overload
+from typing import Any, Concatenate, Protocol, Self, overload
 from uuid import UUID
 
 from forktex_core.flow.codec import ANY, Shape
@@ -45,8 +47,10 @@ class Flow:
     Args:
         database_url: ``postgresql://…`` (a SQLAlchemy driver suffix like ``+asyncpg`` is fine).
         schema: the schema that the tables live in; made and migrated by open().
-        direct_url: a way around a transaction pooler, for what needs a session (LISTEN, advisory locks).
-        pooled: ``database_url`` is a transaction pooler: no session features there, no prepared statements.
+        direct_url: a way around a transaction pooler, for what needs a session (LISTEN, advisory
+            locks).
+        pooled: ``database_url`` is a transaction pooler: no session features there, no prepared
+            statements.
         pool_size: connections for callers at most; a worker takes four more.
         max_payload_bytes: limit for each input, output, step result and signal payload, as JSON.
 
@@ -63,6 +67,7 @@ class Flow:
         pool_size: int = 10,
         max_payload_bytes: int = 2 * 1024 * 1024,
     ) -> None:
+        self._opened: _Opened | None = None
         self.schema = schema
         self._dsn = plain_dsn(database_url)
         self._direct_dsn = None if direct_url is None else plain_dsn(direct_url)
@@ -71,7 +76,6 @@ class Flow:
         self._max_payload = max_payload_bytes
         self._registry = Registry()
         self._workers: list[Worker] = []
-        self._opened: _Opened | None = None
 
     # Definitions
 
@@ -84,23 +88,32 @@ class Flow:
     @overload
     def step(
         self,
+        /,
         *,
         name: str | None = None,
         retries: Retry = NO_RETRY,
         timeout: float | timedelta | None = None,
         deadline: float | timedelta | None = None,
     ) -> "_StepDecorator": ...
-    def step(self, fn: Any = None, /, **options: Any) -> Any:
-        """Make a function a step: ``@flow.step`` or ``@flow.step(name=..., retries=..., timeout=..., deadline=...)``.
+    def step(
+        self,
+        fn: Any = None,
+        /,
+        *,
+        name: str | None = None,
+        retries: Retry = NO_RETRY,
+        timeout: float | timedelta | None = None,
+        deadline: float | timedelta | None = None,
+    ) -> Any:
+        """Make a function a step: ``@flow.step``, or ``@flow.step(retries=..., timeout=...)``.
 
         The function takes a StepContext first. See StepOptions for the options.
 
         Raises:
             DefinitionError: the function or its name is not fit for a step.
         """
-        if fn is not None:
-            return Step(fn, StepOptions())
-        return lambda function: Step(function, StepOptions(**options))
+        options = StepOptions(name, retries, timeout, deadline)
+        return (lambda function: Step(function, options)) if fn is None else Step(fn, options)
 
     def workflow[I, O](
         self, *, name: str | None = None, version: int = 1
@@ -153,7 +166,7 @@ class Flow:
             await connection.close()
         pool = Pool(self._dsn, self._pool_size, "forktex-flow", prepared=not self._pooled)
         await pool.open()
-        self._opened = _Opened(self, pool)
+        self._opened = _Opened(self.schema, pool, self._link)
 
     async def close(self) -> None:
         """Stop the workers of this Flow and close all connections; safe to repeat."""
@@ -166,7 +179,7 @@ class Flow:
             await opened.close()
 
     def __del__(self) -> None:
-        if self._opened is not None:
+        if getattr(self, "_opened", None) is not None:
             warnings.warn(
                 f"Flow on {self.schema!r} was not closed: use 'async with flow:'",
                 ResourceWarning,
@@ -204,7 +217,8 @@ class Flow:
         Args:
             workflow: the workflow, or its name.
             input: what the body takes after ``ctx``.
-            idempotency_key: a second start of the workflow with the same key returns the first one's run.
+            idempotency_key: a second start of the workflow with the same key returns the first
+                one's run.
             version: the newest by default.
             queue: workers of that queue run it.
             priority: higher goes first within a queue.
@@ -214,7 +228,8 @@ class Flow:
 
         Raises:
             UnknownWorkflowError: no such workflow or version.
-            PayloadError: the input doesn't fit, or JSON can't carry it; PayloadTooLargeError beyond the limit.
+            PayloadError: the input doesn't fit, or JSON can't carry it; PayloadTooLargeError beyond
+                the limit.
             DatabaseUnavailableError: nothing was started.
         """
         opened = self._open
@@ -224,7 +239,7 @@ class Flow:
         run_id = new_run_id()
         row = (
             run_id, target.name, target.version, target.lane, queue, priority, due,
-            self._encode_input(target, input), ANY.encode(metadata or {}, "metadata", self._max_payload), idempotency_key,
+            self._encode_input(target, input), self._encode_metadata(metadata), idempotency_key,
         )  # fmt: skip
         if not await opened.store.insert_run(*row):
             assert idempotency_key is not None
@@ -232,8 +247,8 @@ class Flow:
             if found is not None:
                 return found
             return await self.start(  # it was pruned in between
-                workflow, input, idempotency_key=idempotency_key, version=version, queue=queue, priority=priority,
-                delay=delay, at=at, metadata=metadata,
+                workflow, input, idempotency_key=idempotency_key, version=version, queue=queue,
+                priority=priority, delay=delay, at=at, metadata=metadata,
             )  # fmt: skip
         if due is None:
             self._tell_of_work(queue)
@@ -251,7 +266,8 @@ class Flow:
         at: datetime | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> list[UUID]:
-        """Start a run for each input, all or none, in one statement; return the ids in the inputs' order.
+        """Start a run for each input, all or none, in one statement; return the ids in the inputs'
+        order.
 
         Arguments and errors are those of start().
         """
@@ -262,7 +278,7 @@ class Flow:
         texts = [self._encode_input(target, value) for value in inputs]
         ids = [new_run_id() for _ in texts]
         if ids:
-            shared = ANY.encode(metadata or {}, "metadata", self._max_payload)
+            shared = self._encode_metadata(metadata)
             await opened.store.insert_runs(
                 target.name, target.version, target.lane, queue, priority, due, shared, ids, texts
             )
@@ -277,7 +293,8 @@ class Flow:
             TimeoutError: it has not ended within ``timeout`` seconds.
             RunFailed: it failed; also an instance of the original exception type where it can be.
             RunCancelled: it was cancelled.
-            RunHalted: it stands still until somebody acts (its code no longer fits its journal, say).
+            RunHalted: it stands still until somebody acts (its code no longer fits its journal,
+                say).
             RunNotFoundError: there is no such run.
         """
         opened = self._open
@@ -288,7 +305,9 @@ class Flow:
     async def run(
         self, workflow: str | Workflow[Any, Any], input: Any = None, **options: Any
     ) -> Any:
-        """Start a run and return its output: start() followed by result(), with their arguments and errors."""
+        """Start a run and return its output: start() followed by result(), with their arguments and
+        errors.
+        """
         timeout = options.pop("timeout", None)
         return await self.result(await self.start(workflow, input, **options), timeout=timeout)
 
@@ -300,7 +319,8 @@ class Flow:
         *,
         idempotency_key: str | None = None,
     ) -> bool:
-        """Send a signal to a run. It is kept until the run waits for it, and delivered once, in order.
+        """Send a signal to a run. It is kept until the run waits for it, and delivered once, in
+        order.
 
         Args:
             run_id: the run.
@@ -347,7 +367,7 @@ class Flow:
             handle_signals: stop in good order on SIGTERM and SIGINT, at once on a second one.
         """
         opened = self._open
-        if not len(list(self._registry)):
+        if not list(self._registry):
             raise DefinitionError(
                 "this Flow has no workflow to serve: register one before run_worker()"
             )
@@ -392,10 +412,14 @@ class Flow:
         if shape is None:
             if value is not None:
                 raise DefinitionError(
-                    f"workflow {target.name!r} takes no input, but {type(value).__name__!r} was given"
+                    f"workflow {target.name!r} takes no input, but {type(value).__name__!r} "
+                    "was given"
                 )
             return "null"
         return shape.encode(shape.validate(value, what), what, self._max_payload)
+
+    def _encode_metadata(self, metadata: dict[str, Any] | None) -> str:
+        return ANY.encode(metadata or {}, "metadata", self._max_payload)
 
     def _output_shape(self, name: str, version: int) -> Shape:
         workflow = self._registry.find(name, version)
@@ -415,26 +439,23 @@ class Flow:
         self._open.notifier.signalled(sent["worker_id"], run_id)
 
 
-class _StepDecorator:
-    """What ``flow.step(...)`` with options returns, for type checkers."""
-
+class _StepDecorator(Protocol):
     @overload
     def __call__[**P, R](
         self, fn: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], /
     ) -> Step[P, R]: ...
     @overload
     def __call__[**P, R](self, fn: Callable[Concatenate[Any, P], R], /) -> Step[P, R]: ...
-    def __call__(self, fn: Any, /) -> Any: ...
 
 
 class _Opened:
     """What exists only while a Flow is open."""
 
-    def __init__(self, flow: Flow, pool: Pool) -> None:
+    def __init__(self, schema: str, pool: Pool, link: Callable[[str], Link]) -> None:
         self.pool = pool
-        self.store = Store(pool, flow.schema)
-        self.notifier = Notifier(self.store, flow.schema)
-        self.results = Results(self.store, flow.schema, flow._link)
+        self.store = Store(pool, schema)
+        self.notifier = Notifier(self.store, schema)
+        self.results = Results(self.store, schema, link)
 
     async def close(self) -> None:
         with contextlib.suppress(TimeoutError):

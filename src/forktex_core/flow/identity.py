@@ -14,8 +14,8 @@ _last = 0
 def new_run_id() -> UUID:
     """Return a UUIDv7; ids made by one process grow strictly.
 
-    The 12 bits after the millisecond carry its fraction (method 3 of RFC 9562, section 6.2), counted on when the clock
-    stands still or goes back.
+    The 12 bits after the millisecond carry its fraction (method 3 of RFC 9562, section 6.2),
+    counted on when the clock stands still or goes back.
     """
     global _last  # noqa: PLW0603 - what makes ids of one process strictly monotonic
     now = time.time_ns()

@@ -1,14 +1,17 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""The replay cursor: journal plus request gives *recorded*, *execute* or *mismatch*. Pure, no I/O, no clock.
+"""The replay cursor: journal plus request gives *recorded*, *execute* or *mismatch*. Pure, no I/O,
+no clock.
 
 Laws, each a property test:
 
-- A request for a recorded key returns its entry when kind and name agree, and raises NonDeterminismError when not.
-- Recorded completions are delivered in the order in which they were journaled, each only once it was requested; the
-  body runs as far as it can between two deliveries. So control flow that depends on which branch finished first takes
-  the same way again.
-- A completion that stands next in the journal, while the body waits and has never asked for it, is a mismatch.
+- A request for a recorded key returns its entry when kind and name agree, and raises
+  NonDeterminismError when not.
+- Recorded completions are delivered in the order in which they were journaled, each only once it
+  was requested; the body runs as far as it can between two deliveries. So control flow that depends
+  on which branch finished first takes the same way again.
+- A completion that stands next in the journal, while the body waits and has never asked for it, is
+  a mismatch.
 - Attempts (kind ``attempt``) are notes about a step that is still open: they complete nothing.
 """
 

@@ -22,7 +22,8 @@ class Retry:
         initial: seconds (or a timedelta) before the second attempt.
         backoff: factor by which each further delay grows.
         max_interval: seconds (or a timedelta) that a delay never exceeds.
-        jitter: share of each delay that is drawn at random (0 to 1), so that failures don't return in step.
+        jitter: share of each delay that is drawn at random (0 to 1), so that failures don't return
+            in step.
         retry_on: exception types that are worth another attempt, or a predicate over the exception.
         give_up_on: exception types that are never retried; wins over ``retry_on``.
 

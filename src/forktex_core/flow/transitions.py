@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""Which status a run may go to from which: the one pure function, and the table that the database holds as well.
+"""Which status a run may go to from which: the one pure function, and the table that the database
+holds as well.
 
 ::
 
@@ -41,7 +42,9 @@ class IllegalTransitionError(FlowError):
 
 
 def next_status(before: str, after: str) -> str:
-    """Return ``after`` when a run may go there from ``before``; raise IllegalTransitionError otherwise."""
+    """Return ``after`` when a run may go there from ``before``; raise IllegalTransitionError
+    otherwise.
+    """
     if after not in LEGAL.get(before, ()):
         raise IllegalTransitionError(before, after)
     return after

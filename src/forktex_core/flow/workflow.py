@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""What a Flow knows by name: workflows and the steps that they call, and the options that steps take."""
+"""What a Flow knows by name: workflows and the steps that they call, and the options that steps
+take.
+"""
 
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
@@ -37,7 +39,9 @@ class StepOptions:
 
 
 class Step[**P, R]:
-    """A function whose result is recorded: called with a workflow's context, it runs at most until it succeeded once."""
+    """A function whose result is recorded: called with a workflow's context, it runs at most until
+    it succeeded once.
+    """
 
     def __init__(
         self, fn: Callable[Concatenate[Any, P], Awaitable[R] | R], options: StepOptions
@@ -46,9 +50,8 @@ class Step[**P, R]:
             raise DefinitionError(f"a step must be a function, not {fn!r}")
         self.fn = fn
         self.settings = options
-        self.name = check_name(
-            options.name or getattr(fn, "__qualname__", type(fn).__qualname__), "step"
-        )
+        self.is_async = is_async(fn)
+        self.name = check_name(options.name or function_name(fn), "step")
         update_wrapper(self, fn)
 
     @cached_property
@@ -125,7 +128,19 @@ def _input_shape(fn: Callable[..., Any], name: str) -> Shape | None:
     return parameter_shape(fn, positional[1]) if len(positional) > 1 else None
 
 
-def check_name(name: str, what: str) -> str:
+def function_name(fn: Callable[..., Any]) -> str:
+    """Return what a function is called in the journal."""
+    return str(getattr(fn, "__qualname__", type(fn).__qualname__))
+
+
+def is_async(fn: Callable[..., Any]) -> bool:
+    """Say whether calling a function makes a coroutine."""
+    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(
+        getattr(type(fn), "__call__", None)  # noqa: B004 - an object that is called
+    )
+
+
+def check_name(name: Any, what: str) -> str:
     """Return a name fit for the journal; raise DefinitionError when it isn't."""
     if (
         not isinstance(name, str)
@@ -150,7 +165,8 @@ class Registry:
         versions = self._by_name.setdefault(workflow.name, {})
         if workflow.version in versions:
             raise DefinitionError(
-                f"workflow {workflow.name!r} version {workflow.version} is registered already: give the new body "
+                f"workflow {workflow.name!r} version {workflow.version} is registered "
+                "already: give the new body "
                 f"version={max(versions) + 1}"
             )
         versions[workflow.version] = workflow

@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """Ends of claims: runs that finish, park or are released, in batches beside the journal's.
 
-An execution asks for an end only when nothing of it is unflushed, so whatever is written here comes after its entries.
-A batch whose connection died is sent again: a finish that took effect the first time is recognised by the run's claim
-and status; a park that took effect is reported lost, which costs nothing but the warm copy.
+An execution asks for an end only when nothing of it is unflushed, so whatever is written here comes
+after its entries. A batch whose connection died is sent again: a finish that took effect the first
+time is recognised by the run's claim and status; a park that took effect is reported lost, which
+costs nothing but the warm copy.
 """
 
 import asyncio
@@ -12,6 +13,8 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from forktex_core.flow.codec import ANY
+from forktex_core.flow.errors import PayloadError, record_error
 from forktex_core.flow.store.connection import Backoff, is_refusal
 from forktex_core.flow.store.store import Store
 
@@ -30,7 +33,8 @@ class Endings:
     Args:
         store: queries on a link of its own.
         worker_id: returns the id of the worker's present life.
-        on_finished: called with executions that ended, their parents' (worker, run, queue) to be woken.
+        on_finished: called with executions that ended, their parents' (worker, run, queue) to be
+            woken.
         on_parked: called with an execution and what became of its park: parked, stale or lost.
         on_released: called with an execution whose claim was given back.
         on_lost: called with an execution whose claim turned out to be lost.
@@ -122,7 +126,11 @@ class Endings:
             await self._finish(batch[len(batch) // 2 :])
             return
         execution, status, _, _ = batch[0]
-        refusal = '{"type":"forktex_core.flow.errors.PayloadError","message":"Postgres refused the output of the run"}'
+        refusal = ANY.encode(
+            record_error(PayloadError(f"Postgres refused the output of the run: {error}")),
+            "",
+            1 << 30,
+        )
         if status == "succeeded":
             await self._finish([(execution, "failed", None, refusal)])
         else:

@@ -4,28 +4,33 @@
 
 Protocol, in the order in which a completion travels:
 
-1. The body asks for something durable (a step, a timer, a signal). It gets a key from its branch, and the replay cursor
-   says whether the completion is recorded. If it is, it will be delivered in its turn; if not, the call is *open*.
-2. When the body can't go on and the journal has nothing left to deliver, open calls are launched: steps start as tasks of
+1. The body asks for something durable (a step, a timer, a signal). It gets a key from its branch,
+  and the replay cursor
+   says whether the completion is recorded. If it is, it will be delivered in its turn; if not, the
+   call is *open*.
+2. When the body can't go on and the journal has nothing left to deliver, open calls are launched:
+  steps start as tasks of
    the worker's loop, timers are set, waits look into the inbox.
-3. What completes is appended to the journal writer and delivered to the body **only after its commit is acknowledged**,
-   one completion at a time, in the order of its sequence number, the body draining in between. Replay does the same from
-   the journal; so both take the same way.
-4. A body that waits for nothing but signals and distant timers, with nothing unflushed, is parked. Parking is conditional
-   on the inbox being as this execution saw it. A parked execution stays as it is (warm) until the run is claimed again or
-   the worker needs the room.
-5. sealed: set before anything is unwound (eviction, drain, lost claim). A sealed execution launches and appends nothing;
+3. What completes is appended to the journal writer and delivered to the body **only after its
+  commit is acknowledged**,
+   one completion at a time, in the order of its sequence number, the body draining in between.
+   Replay does the same from the journal; so both take the same way.
+4. A body that waits for nothing but signals and distant timers, with nothing unflushed, is parked.
+  Parking is conditional
+   on the inbox being as this execution saw it. A parked execution stays as it is (warm) until the
+   run is claimed again or the worker needs the room.
+5. sealed: set before anything is unwound (eviction, drain, lost claim). A sealed execution launches
+  and appends nothing;
    closing its body runs ``finally`` blocks, which find every durable call refused.
 """
 
 import asyncio
 import contextvars
+import functools
 import heapq
 import random
 from collections import deque
-from datetime import UTC, datetime
-from typing import Any, Protocol
-from uuid import UUID
+from typing import TYPE_CHECKING, Any, Protocol
 
 from forktex_core.flow.codec import ANY
 from forktex_core.flow.context import FlowContext, StepContext
@@ -41,6 +46,9 @@ from forktex_core.flow.errors import (
 from forktex_core.flow.replay import ATTEMPT, CANCEL, Entry, Replay
 from forktex_core.flow.store.rows import Claimed, Signal
 from forktex_core.flow.workflow import Workflow
+
+if TYPE_CHECKING:
+    from uuid import UUID
 
 CANCEL_SIGNAL = "$cancel"
 
@@ -71,7 +79,7 @@ class Host(Protocol):
         """Give the claim back for another worker to go on at once."""
 
 
-class RunSealed(BaseException):  # noqa: N818 - not an error: it ends code that is being unwound
+class RunSealed(BaseException):
     """A durable call of a body that is being unwound."""
 
 
@@ -89,7 +97,7 @@ class Execution:
         self.sealed = False
         self.parked = False
         self._input = claimed.input
-        self._loop = RunLoop(claimed.started_at, self._timer_set, self._timer_cancelled)
+        self._loop = RunLoop(claimed.started_at, self._timer_set, self._timer_cancelled)  # type: ignore[abstract]  # what it refuses is set on the class
         self._replay = Replay(claimed.entries)
         self._seq = max((e.seq for e in claimed.entries), default=0)
         self._open: dict[str, Operation] = {}
@@ -138,7 +146,9 @@ class Execution:
         self.wake()
 
     def refused(self, entry: Entry, error: BaseException) -> None:
-        """Take note that Postgres won't store an entry: record that instead, as the failure of the step."""
+        """Take note that Postgres won't store an entry: record that instead, as the failure of the
+        step.
+        """
         self._unflushed -= 1
         call = self._open.get(entry.key)
         if isinstance(call, StepCall) and not entry.failed:
@@ -187,9 +197,10 @@ class Execution:
         """Refuse a durable call that comes from anywhere but this run's body."""
         if self.sealed:
             raise RunSealed
-        if asyncio.events._get_running_loop() is not self._loop:
+        if not self._loop.running:
             raise ContextMisuseError(
-                "a durable call of a workflow's context outside of its body (in a step, a thread or another task): "
+                "a durable call of a workflow's context outside of its body (in a step, a "
+                "thread or another task): "
                 "make it in the workflow function itself"
             )
 
@@ -447,17 +458,18 @@ class Execution:
             left = call.first_started + call.deadline - call.started
             limit = left if limit is None else min(limit, left)
         if limit is None:
-            return await invoke(call.fn, args, call.kwargs)
+            return await invoke(call, args)
         try:
             async with asyncio.timeout(limit) as scope:
-                return await invoke(call.fn, args, call.kwargs)
+                return await invoke(call, args)
         except TimeoutError as error:
             if not scope.expired():
                 raise
             raise StepTimeout.restored(
                 {
                     "type": f"{StepTimeout.__module__}.{StepTimeout.__qualname__}",
-                    "message": f"step {call.name!r} did not finish within {limit:g} s (attempt {call.attempt})",
+                    "message": f"step {call.name!r} did not finish within {limit:g} s "
+                    f"(attempt {call.attempt})",
                 }
             ) from error
 
@@ -475,9 +487,8 @@ class Execution:
     def _failed(self, call: StepCall, error: BaseException) -> None:
         now = self.host.now()
         if isinstance(error, Exception) and self._retry_allowed(call, error):
-            resume_at = now + call.retries.delay(
-                call.attempt, random.Random(f"{self.run_id}{call.key}{call.attempt}")
-            )  # noqa: S311 - jitter
+            jitter = random.Random(f"{self.run_id}{call.key}{call.attempt}")  # noqa: S311 - no secret
+            resume_at = now + call.retries.delay(call.attempt, jitter)
             if call.deadline is None or resume_at < call.first_started + call.deadline:
                 self._note_attempt(call, error, resume_at)
                 return
@@ -521,7 +532,7 @@ class Execution:
 
     # The journal
 
-    def _entry(self, call: Operation, failed: bool, value: str | None) -> Entry:  # noqa: FBT001 - the entry's own field
+    def _entry(self, call: Operation, failed: bool, value: str | None) -> Entry:
         attempt, started = (
             (call.attempt, call.started) if isinstance(call, StepCall) else (1, self.host.now())
         )
@@ -541,18 +552,10 @@ class Execution:
             self._inbox.setdefault(signal.name, deque()).append(signal)
 
 
-async def invoke(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Call a function of the user's: a coroutine function on this loop, a plain one in a thread."""
-    if asyncio.iscoroutinefunction(fn) or asyncio.iscoroutinefunction(
-        getattr(fn, "__call__", None)
-    ):  # noqa: B004 - callable objects
-        return await fn(*args, **kwargs)
+async def invoke(call: StepCall, args: tuple[Any, ...]) -> Any:
+    """Call a step's function: a coroutine function on this loop, a plain one in a thread."""
+    if call.is_async:
+        return await call.fn(*args, **call.kwargs)
     context = contextvars.copy_context()
-    loop = asyncio.get_running_loop()
-    result = await loop.run_in_executor(None, lambda: context.run(fn, *args, **kwargs))
-    return await result if asyncio.iscoroutine(result) else result
-
-
-def from_epoch(seconds: float) -> datetime:
-    """Return a moment, given in seconds since the epoch, as an aware datetime in UTC."""
-    return datetime.fromtimestamp(seconds, UTC)
+    work = functools.partial(context.run, call.fn, *args, **call.kwargs)
+    return await asyncio.get_running_loop().run_in_executor(None, work)

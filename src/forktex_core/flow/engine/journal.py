@@ -2,15 +2,16 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """The journal writer: group commit of the entries of all runs of a worker.
 
-Protocol. One flush is in flight at a time; what is appended meanwhile goes in the next one, so an idle worker flushes at
-once and a busy one shares each commit among many runs. A flush is one fenced statement (store/queries/journal.sql), and
-ends in one of these ways:
+Protocol. One flush is in flight at a time; what is appended meanwhile goes in the next one, so an
+idle worker flushes at once and a busy one shares each commit among many runs. A flush is one fenced
+statement (store/queries/journal.sql), and ends in one of these ways:
 
 - all rows new: committed; each execution is told, in order of appending.
-- the connection failed: nobody knows whether the commit happened. The same batch is sent again; rows that are there
-  already don't count as new, and are then looked up: an entry that stands there with the same worker, claim and number
-  is a success.
-- Postgres refused the data: the batch is halved until the guilty entry is alone; its run is told, the others go on.
+- the connection failed: nobody knows whether the commit happened. The same batch is sent again;
+  rows that are there already don't count as new, and are then looked up: an entry that stands there
+  with the same worker, claim and number is a success.
+- Postgres refused the data: the batch is halved until the guilty entry is alone; its run is told,
+  the others go on.
 - rows missing that aren't ours: the claim is lost, the run is dropped here.
 """
 

@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """The chores of the leader.
 
-A term begins when a worker's tick wins the leader's advisory lock and counts the term up. Each chore is one statement
-that locks the leader's row and checks the term, so a leader that was deposed without noticing changes nothing.
+A term begins when a worker's tick wins the leader's advisory lock and counts the term up. Each
+chore is one statement that locks the leader's row and checks the term, so a leader that was deposed
+without noticing changes nothing.
 
-Right after an election, and after a start of the server, the living may not have taken their session locks again: absence
-of a lock counts only after a grace. A heartbeat older than the lease counts always.
+Right after an election, and after a start of the server, the living may not have taken their
+session locks again: absence of a lock counts only after a grace. A heartbeat older than the lease
+counts always.
 """
 
 import asyncio

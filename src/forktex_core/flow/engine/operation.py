@@ -1,13 +1,13 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""The durable calls that a body may have open: each waits for one completion under one journal key."""
+"""The durable calls that a body may have open, each waiting for one completion."""
 
 import asyncio
 import contextvars
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, override
 
 from forktex_core.flow.codec import ANY, Shape
 from forktex_core.flow.engine.runloop import DurableTimer
@@ -34,7 +34,7 @@ class Operation:
 
     def resolve(self, entry: Entry) -> None:
         """Give the body what was recorded."""
-        raise AssertionError(self.kind)
+        raise AssertionError(entry.kind)
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -42,6 +42,7 @@ class StepCall(Operation):
     """A step: executed until it succeeds, or fails for good."""
 
     fn: Callable[..., Any]
+    is_async: bool
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     takes_context: bool
@@ -57,6 +58,7 @@ class StepCall(Operation):
     task: asyncio.Task[None] | None = None
     abandoned: bool = False
 
+    @override
     def resolve(self, entry: Entry) -> None:
         assert self.future is not None
         if self.future.done():
@@ -69,7 +71,7 @@ class StepCall(Operation):
             return
         try:
             self.future.set_result(self.shape.decode(entry.value, f"the result of {self.label}"))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a validator may raise anything
             self.future.set_exception(error)
 
 
@@ -80,6 +82,7 @@ class TimerCall(Operation):
     timer: DurableTimer
     fire: Callable[[DurableTimer], None]
 
+    @override
     def resolve(self, entry: Entry) -> None:
         self.fire(self.timer)
 
@@ -96,6 +99,7 @@ class SignalWait(Operation):
         """Return what the journal holds: the payload, with its name when there was a choice."""
         return payload if len(self.signals) == 1 else f"[{_encode(name)},{payload or 'null'}]"
 
+    @override
     def resolve(self, entry: Entry) -> None:
         assert self.future is not None
         if self.future.done():
@@ -107,5 +111,5 @@ class SignalWait(Operation):
             what = f"the payload of signal {self.name!r}"
             value = self.shape.decode(entry.value, what)
             self.future.set_result(value if len(self.signals) == 1 else tuple(value))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a validator may raise anything
             self.future.set_exception(error)

@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """The worker's sign of life, on one connection that it keeps for itself.
 
-The connection holds a session advisory lock (dropped by Postgres the moment the process or its host is gone), LISTENs for
-wake-ups, and carries one tick a second: heartbeat, bid for the leadership, what is due and when, and signals that no
-notification told of. A life (a row of ``worker``) outlives a lost connection as long as nobody ended it; a worker that
-finds its life ended begins a new one, after everything of the old one was sealed.
+The connection holds a session advisory lock (dropped by Postgres the moment the process or its host
+is gone), LISTENs for wake-ups, and carries one tick a second: heartbeat, bid for the leadership,
+what is due and when, and signals that no notification told of. A life (a row of ``worker``)
+outlives a lost connection as long as nobody ended it; a worker that finds its life ended begins a
+new one, after everything of the old one was sealed.
 """
 
 import asyncio
@@ -25,7 +26,9 @@ _logger = logging.getLogger("forktex_core.flow.worker")
 
 
 def lock_class(schema: str) -> int:
-    """Return the first half of the advisory locks of a schema: (class, worker id), and (class, 0) for the leader."""
+    """Return the first half of the advisory locks of a schema: (class, worker id), and (class, 0)
+    for the leader.
+    """
     return zlib.crc32(f"forktex_flow:{schema}".encode()) - (1 << 31)
 
 
@@ -42,7 +45,9 @@ class Identity:
 
 
 class Clock:
-    """The database's time, from this process' monotonic clock and the offset seen at the quickest recent exchange."""
+    """The database's time, from this process' monotonic clock and the offset seen at the quickest
+    recent exchange.
+    """
 
     def __init__(self) -> None:
         self._offset = time.time() - time.monotonic()
@@ -53,7 +58,9 @@ class Clock:
         return time.monotonic() + self._offset
 
     def observe(self, sent: float, server: float, received: float) -> None:
-        """Learn from an exchange: monotonic times of sending and receiving, and the server's time in between."""
+        """Learn from an exchange: monotonic times of sending and receiving, and the server's time
+        in between.
+        """
         self._error += 0.0005  # what was learned ages
         if received - sent < self._error:
             self._error = received - sent
@@ -68,7 +75,8 @@ class Pulse:
         schema: the schema of the tables.
         identity: what the worker says of itself.
         clock: told of the server's time at each tick.
-        session_lock: whether this connection is a session of its own (not behind a transaction pooler).
+        session_lock: whether this connection is a session of its own (not behind a transaction
+            pooler).
         on_notify: called with the payload of each wake-up.
         on_new_life: called with the id of each life that begins.
     """

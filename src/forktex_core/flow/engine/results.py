@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""Waiting for runs to end: by what ended in this process, by notifications, and by asking once in a while."""
+"""Waiting for runs to end: by what ended in this process, by notifications, and by asking once in a
+while.
+"""
 
 import asyncio
 import logging
@@ -56,7 +58,7 @@ class Results:
         self._ended: set[UUID] = set()
         self._task: asyncio.Task[None] | None = None
 
-    async def wait(self, run_id: UUID, timeout: float | None) -> Outcome:  # noqa: ASYNC109 - names the run in its error
+    async def wait(self, run_id: UUID, timeout: float | None) -> Outcome:
         """Return how a run ended, as soon as it has."""
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(run_id, []).append(future)

@@ -2,18 +2,21 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """The event loop that a workflow body runs on: a deterministic one, one per run.
 
-A body is ordinary asyncio code. Its tasks and futures live on this loop instead of the worker's, which makes three
-things true without asking anything of the author:
+A body is ordinary asyncio code. Its tasks and futures live on this loop instead of the worker's,
+which makes three things true without asking anything of the author:
 
-- *Order.* Callbacks run first in, first out, and nothing comes in from outside but what the run's journal delivers, one
-  completion at a time. So the body's scheduling is a function of the journal.
-- *Paths.* Every task gets its place in the tree of branches when it is created (``asyncio.gather``, ``TaskGroup`` and
-  ``create_task`` all come through ``create_task`` here), so the keys of its durable calls don't depend on who runs first.
-- *Time.* ``time()`` is the run's logical clock, and every timer (``asyncio.sleep``, ``timeout``, ``wait_for``) is a durable
+- *Order.* Callbacks run first in, first out, and nothing comes in from outside but what the run's
+  journal delivers, one completion at a time. So the body's scheduling is a function of the journal.
+- *Paths.* Every task gets its place in the tree of branches when it is created (``asyncio.gather``,
+  ``TaskGroup`` and ``create_task`` all come through ``create_task`` here), so the keys of its
+  durable calls don't depend on who runs first.
+- *Time.* ``time()`` is the run's logical clock, and every timer (``asyncio.sleep``, ``timeout``,
+  ``wait_for``) is a durable
   one: its firing is journaled like any other completion.
 
-What would reach outside (sockets, executors, subprocesses, signal handlers) is refused with the mend named: it belongs
-into a step. The loop never blocks and never runs by itself: drain() runs what is ready, from a callback of the real loop.
+What would reach outside (sockets, executors, subprocesses, signal handlers) is refused with the
+mend named: it belongs into a step. The loop never blocks and never runs by itself: drain() runs
+what is ready, from a callback of the real loop.
 """
 
 import asyncio
@@ -21,14 +24,16 @@ import contextvars
 from asyncio import events
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import Any, NoReturn
+from typing import Any, NoReturn, override
 from weakref import WeakSet
 
 from forktex_core.flow.errors import ContextMisuseError
 
 
 class Branch:
-    """A place in the tree of concurrent branches of a body; it numbers the durable calls made there."""
+    """A place in the tree of concurrent branches of a body; it numbers the durable calls made
+    there.
+    """
 
     __slots__ = ("count", "path")
 
@@ -49,6 +54,7 @@ class DurableTimer(events.TimerHandle):
     """A timer of the body; ``key`` is its place in the journal."""
 
     key: str = ""
+    _scheduled: bool
 
 
 class RunLoop(asyncio.AbstractEventLoop):
@@ -75,7 +81,9 @@ class RunLoop(asyncio.AbstractEventLoop):
         self._fatal: BaseException | None = None
 
     def drain(self) -> None:
-        """Run callbacks until every task of the body waits for something that only a delivery can bring."""
+        """Run callbacks until every task of the body waits for something that only a delivery can
+        bring.
+        """
         before = events._get_running_loop()
         events._set_running_loop(self)
         try:
@@ -92,12 +100,19 @@ class RunLoop(asyncio.AbstractEventLoop):
         finally:
             events._set_running_loop(before)
 
+    @property
+    def running(self) -> bool:
+        """Whether the code that asks runs on this loop."""
+        return events._get_running_loop() is self
+
     def run_now(self, handle: asyncio.Handle) -> None:
         """Queue the callback of a timer that fired."""
         self._ready.append(handle)
 
     def close_tasks(self) -> None:
-        """Drop what still runs, without letting the unwinding code go anywhere (the owner sealed the run before)."""
+        """Drop what still runs, without letting the unwinding code go anywhere (the owner sealed
+        the run before).
+        """
         before = events._get_running_loop()
         events._set_running_loop(self)
         try:
@@ -107,7 +122,7 @@ class RunLoop(asyncio.AbstractEventLoop):
                     coroutine = task.get_coro()
                     try:
                         task.get_context().run(coroutine.close)  # type: ignore[union-attr]
-                    except BaseException:  # noqa: S112 - code that won't be closed ends here all the same
+                    except BaseException:  # noqa: BLE001, S112 - code that won't be closed ends here all the same
                         continue
         finally:
             self._ready.clear()
@@ -115,15 +130,24 @@ class RunLoop(asyncio.AbstractEventLoop):
 
     # What asyncio itself asks of a loop.
 
-    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:
+    @override
+    def call_soon(  # type: ignore[override]
+        self, callback: Any, *args: Any, context: Any = None
+    ) -> asyncio.Handle:
         handle = asyncio.Handle(callback, args, self, context)
         self._ready.append(handle)
         return handle
 
-    def call_later(self, delay: float, callback: Any, *args: Any, context: Any = None) -> Any:
+    @override
+    def call_later(  # type: ignore[override]
+        self, delay: float, callback: Any, *args: Any, context: Any = None
+    ) -> Any:
         return self.call_at(self.now + delay, callback, *args, context=context)
 
-    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> Any:
+    @override
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Any, *args: Any, context: Any = None
+    ) -> Any:
         if when <= self.now:
             return self.call_soon(callback, *args, context=context)
         timer = DurableTimer(when, callback, args, self, context)
@@ -135,13 +159,16 @@ class RunLoop(asyncio.AbstractEventLoop):
     def _timer_handle_cancelled(self, handle: Any) -> None:
         self._on_timer_cancelled(handle)
 
+    @override
     def time(self) -> float:
         return self.now
 
+    @override
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=self)
 
-    def create_task(  # type: ignore[override]
+    @override
+    def create_task(
         self,
         coro: Coroutine[Any, Any, Any],
         *,
@@ -167,21 +194,27 @@ class RunLoop(asyncio.AbstractEventLoop):
         self._tasks.add(task)
         return task
 
+    @override
     def get_debug(self) -> bool:
         return False
 
+    @override
     def is_running(self) -> bool:
         return True
 
+    @override
     def is_closed(self) -> bool:
         return False
 
+    @override
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """Ignore it: a branch nobody awaits has no say in the run's outcome."""
 
+    @override
     def call_soon_threadsafe(self, *_: Any, **__: Any) -> NoReturn:  # type: ignore[override]
         _refuse("a call from another thread")
 
+    @override
     def run_in_executor(self, *_: Any, **__: Any) -> NoReturn:  # type: ignore[override]
         _refuse("work in a thread (run_in_executor, asyncio.to_thread)")
 
@@ -191,26 +224,9 @@ _OUTSIDE = frozenset(
     for name in vars(asyncio.AbstractEventLoop)
     if name.startswith(
         (
-            "create_conn",
-            "create_serv",
-            "create_unix",
-            "create_data",
-            "sock_",
-            "subprocess_",
-            "connect_",
-        )
-    )
-    or name.startswith(
-        (
-            "add_",
-            "remove_",
-            "getaddrinfo",
-            "getnameinfo",
-            "sendfile",
-            "start_tls",
-            "run_",
-            "stop",
-            "close",
+            *("create_conn", "create_serv", "create_unix", "create_data", "connect_", "sock_"),
+            *("subprocess_", "add_", "remove_", "getaddrinfo", "getnameinfo", "sendfile"),
+            *("start_tls", "run_", "stop", "close", "shutdown_"),
         )
     )
 ) - {"run_in_executor"}
@@ -218,7 +234,8 @@ _OUTSIDE = frozenset(
 
 def _refuse(what: str) -> NoReturn:
     raise ContextMisuseError(
-        f"{what} inside a workflow body: a body must do the same on every replay, so whatever reaches outside belongs "
+        f"{what} inside a workflow body: a body must do the same on every replay, so whatever "
+        "reaches outside belongs "
         "into a step (await ctx.step(fn, ...))"
     )
 

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """Wake-ups: notifications that go out after commits, coalesced, never within anybody's transaction.
 
-A notification only saves time. Whoever misses one finds the same thing by polling; so sending is best effort, one
-statement at a time per process, with all that gathered meanwhile in the next one.
+A notification only saves time. Whoever misses one finds the same thing by polling; so sending is
+best effort, one statement at a time per process, with all that gathered meanwhile in the next one.
 """
 
 import asyncio
@@ -28,8 +28,8 @@ def channel(schema: str, purpose: str) -> str:
 class Notifier:
     """Sends wake-ups of one process.
 
-    Channel ``wake``: ``w<queue>`` (work is due there) and ``s<worker id>:<run id>`` (a claimed run got a signal).
-    Channel ``done``: ids of runs that ended, separated by commas.
+    Channel ``wake``: ``w<queue>`` (work is due there) and ``s<worker id>:<run id>`` (a claimed run
+    got a signal). Channel ``done``: ids of runs that ended, separated by commas.
     """
 
     def __init__(self, store: Any, schema: str) -> None:
@@ -69,10 +69,10 @@ class Notifier:
             while self._messages or self._ended:
                 batch, self._messages = list(self._messages), {}
                 ended, self._ended = self._ended, []
-                for start in range(0, len(ended), _IDS_PER_MESSAGE):
-                    batch.append(
-                        (self._done, ",".join(map(str, ended[start : start + _IDS_PER_MESSAGE])))
-                    )
+                batch.extend(
+                    (self._done, ",".join(map(str, ended[start : start + _IDS_PER_MESSAGE])))
+                    for start in range(0, len(ended), _IDS_PER_MESSAGE)
+                )
                 await self._store.notify(batch)
         except Exception as error:  # noqa: BLE001 - polling finds what this would have told
             _logger.debug("wake-ups not sent: %s", error)

@@ -2,37 +2,41 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """A worker: claims due runs, executes many at a time, and tells the world that it lives.
 
-Its loops, each in its own file: the pulse (pulse.py), the journal writer (journal.py), the ends of claims (endings.py),
-the leader's chores (leader.py), and here the claims. Each has its own connection where order matters; nothing waits for
-another's statement.
+Its loops, each in its own file: the pulse (pulse.py), the journal writer (journal.py), the ends of
+claims (endings.py), the leader's chores (leader.py), and here the claims. Each has its own
+connection where order matters; nothing waits for another's statement.
 
-Claims are asked for when something may be due (a wake-up, a timer that the last tick announced, a free slot while there
-is a backlog) and at every tick, so a lost wake-up costs a second at most. A run's memory stays warm after it parked, as
-far as there is room; the claim statement leaves out the journals of warm runs that nobody touched.
+Claims are asked for when something may be due (a wake-up, a timer that the last tick announced, a
+free slot while there is a backlog) and at every tick, so a lost wake-up costs a second at most. A
+run's memory stays warm after it parked, as far as there is room; the claim statement leaves out the
+journals of warm runs that nobody touched.
 
-Stopping: the first stop() lets running steps end and be recorded, for the drain time at most, and gives every run back;
-the second gives up at once. Either way the worker's life is ended in the database, so others go on without delay.
+Stopping: the first stop() lets running steps end and be recorded, for the drain time at most, and
+    gives every run back;
+the second gives up at once. Either way the worker's life is ended in the database, so others go on
+without delay.
 """
 
 import asyncio
+import functools
 import logging
 import os
 import socket
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, override
 from uuid import UUID
 
 from forktex_core.flow.engine.endings import Endings
-from forktex_core.flow.engine.execution import Execution
+from forktex_core.flow.engine.execution import Execution, Host
 from forktex_core.flow.engine.journal import JournalWriter
 from forktex_core.flow.engine.leader import Leader
 from forktex_core.flow.engine.pulse import Clock, Identity, Pulse, until_reached
 from forktex_core.flow.engine.wakeup import Notifier
 from forktex_core.flow.replay import Entry
 from forktex_core.flow.store.connection import Link
-from forktex_core.flow.store.rows import Claimed
+from forktex_core.flow.store.rows import Claimed, Signal
 from forktex_core.flow.store.store import Store
 from forktex_core.flow.workflow import Registry
 
@@ -67,7 +71,7 @@ class WorkerSettings:
     lead: bool = True
 
     def __post_init__(self) -> None:
-        if not self.queues or not all(isinstance(q, str) and q for q in self.queues):
+        if not self.queues or not all(self.queues):
             raise ValueError(f"queues must name at least one queue, not {self.queues!r}")
         for name, least in (
             ("concurrency", 1),
@@ -80,8 +84,8 @@ class WorkerSettings:
                 raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)!r}")
 
 
-class Worker:
-    """See the top of the file. Implements execution.Host."""
+class Worker(Host):
+    """See the top of the file."""
 
     def __init__(
         self,
@@ -110,27 +114,15 @@ class Worker:
         }
         stores = {purpose: Store(connection, schema) for purpose, connection in self._links.items()}
         self._claim_store = stores["claims"]
-        lanes = sorted({w.lane for w in registry})
-        identity = Identity(
-            settings.name,
-            socket.gethostname(),
-            os.getpid(),
-            sorted(settings.queues),
-            lanes,
-            settings.concurrency,
-        )
-        self._identity = identity
+        self._identity = _identify(settings, registry)
         self._pulse = Pulse(
-            self._links["pulse"], schema, identity, self._clock,
+            self._links["pulse"], schema, self._identity, self._clock,
             session_lock=session_lock, on_notify=self._heard, on_new_life=self._new_life,
         )  # fmt: skip
         self._leader = Leader(
-            pool_store,
-            schema,
-            session_lock=session_lock,
-            lease=settings.lease,
+            pool_store, schema, session_lock=session_lock, lease=settings.lease,
             on_freed=self._freed,
-        )
+        )  # fmt: skip
         self._journal = JournalWriter(stores["journal"], self._worker_id, self._lost)
         self._endings = Endings(
             stores["endings"], self._worker_id, on_finished=self._finished, on_parked=self._parked,
@@ -207,22 +199,27 @@ class Worker:
 
     # execution.Host
 
+    @override
     def now(self) -> float:
         return self._clock.now()
 
+    @override
     def append(self, execution: Execution, entry: Entry, taken: int | None) -> None:
         self._journal.append((execution, entry, taken))
 
+    @override
     def finish(
         self, execution: Execution, status: str, output: str | None, error: str | None
     ) -> None:
         self._endings.finish((execution, status, output, error))
 
+    @override
     def park(self, execution: Execution, due: float | None, waiting_for: str) -> None:
         if not execution.parked:
             execution.parked = True
             self._endings.park((execution, due, waiting_for))
 
+    @override
     def release(self, execution: Execution) -> None:
         self._endings.release(execution)
 
@@ -244,7 +241,7 @@ class Worker:
 
     async def _pulse_loop(self) -> None:
         while True:
-            row = await until_reached("worker", self._tick)
+            row: Any = await until_reached("worker", self._tick)
             if not row["alive"]:
                 _logger.warning(
                     "worker %s was given up by the leader: starting anew", self.worker_id
@@ -360,8 +357,8 @@ class Worker:
             self._signalled.clear()
             if not asked:
                 continue
-            found = await until_reached(
-                "signals", lambda asked=asked: self._pool_store.open_signals(asked)
+            found: dict[UUID, list[Signal]] = await until_reached(
+                "signals", functools.partial(self._pool_store.open_signals, asked)
             )
             for run_id in asked:
                 if (execution := self._active.get(run_id)) is not None:
@@ -452,3 +449,10 @@ class Worker:
             _logger.warning("worker %s could not say good-bye: %s", self.worker_id, error)
         for connection in self._links.values():
             await connection.close()
+
+
+def _identify(settings: WorkerSettings, registry: Registry) -> Identity:
+    lanes = sorted({workflow.lane for workflow in registry})
+    queues = sorted(settings.queues)
+    host = socket.gethostname()
+    return Identity(settings.name, host, os.getpid(), queues, lanes, settings.concurrency)

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""Graph: states and transitions by name, checked as a whole and compiled into a workflow that walks them."""
+"""Graph: states and transitions by name, checked as a whole and compiled into a workflow that walks
+them.
+"""
 
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -76,7 +78,8 @@ class Graph:
     def state(
         self, name: str, *, manual: bool = False, terminal: bool = False
     ) -> Callable[[StateFunction], StateFunction]:
-        """Add a state: ``@g.state("paid", manual=False, terminal=False)`` above an ``async def (ctx, payload)``.
+        """Add a state: ``@g.state("paid", manual=False, terminal=False)`` above an ``async def
+        (ctx, payload)``.
 
         Raises:
             DefinitionError: the name is taken, or the state is both manual and terminal.
@@ -98,7 +101,9 @@ class Graph:
     def transition(
         self, source: str, target: str, *, on: str | None = None, when: Guard | None = None
     ) -> None:
-        """Add a way from one state to another; states may be added later. See Transition for the arguments."""
+        """Add a way from one state to another; states may be added later. See Transition for the
+        arguments.
+        """
         self._transitions.append(Transition(source, target, on, when))
 
     def problems(self) -> list[str]:
@@ -119,7 +124,8 @@ class Graph:
                 found.append(f"transition {t.source!r} -> {t.target!r} leaves a terminal state")
             if source is not None and t.on is not None and not source.manual:
                 found.append(
-                    f"transition {t.source!r} -> {t.target!r} waits for {t.on!r}, but the state is not manual"
+                    f"transition {t.source!r} -> {t.target!r} waits for {t.on!r}, but the "
+                    "state is not manual"
                 )
         leaving = {t.source for t in self._transitions}
         found += [
@@ -197,7 +203,7 @@ def _automatic_exit(state: State, payload: Any) -> str:
 
 
 def merge(payload: Any, sent: Any) -> Any:
-    """Merge a signal's payload into the run's: dict into dict, shallow; nothing leaves it as it is."""
+    """Merge a signal's payload into the run's: dict into dict, shallow; None changes nothing."""
     if sent is None:
         return payload
     if isinstance(payload, dict) and isinstance(sent, dict):

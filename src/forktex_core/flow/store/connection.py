@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""Where statements run: a pool for callers, and links (one connection each, prepared statements) for a worker's loops."""
+"""Where statements run: a pool for callers, and links (one connection each, prepared statements)
+for a worker's loops.
+"""
 
 import asyncio
 import random
@@ -30,7 +32,7 @@ class Statements(Protocol):
         """Run one statement."""
 
 
-class _QuietConnection(asyncpg.Connection):  # type: ignore[misc] - asyncpg has no types
+class _QuietConnection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
     """A pooled connection that nobody leaves dirty: giving it back costs no statement."""
 
     def get_reset_query(self) -> str:
@@ -136,7 +138,9 @@ class Link:
         self.on_connect: Callable[[Any], Any] | None = None
 
     async def fetch(self, sql: str, *args: Any) -> list[Any]:
-        """Run one prepared statement; the connection is dropped when anything but the data was wrong."""
+        """Run one prepared statement; the connection is dropped when anything but the data was
+        wrong.
+        """
         try:
             if self.raw is None or self.raw.is_closed():
                 await self._open()

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """Brings a flow schema to the newest version.
 
-Each migration is one transaction under a transaction-level advisory lock, so any number of processes may migrate at
-once, also through a transaction pooler: one does the work, the others find it done.
+Each migration is one transaction under a transaction-level advisory lock, so any number of
+processes may migrate at once, also through a transaction pooler: one does the work, the others find
+it done.
 """
 
 from typing import Any
@@ -13,7 +14,8 @@ from forktex_core.flow.store.sql import migrations, quote_identifier
 
 
 async def migrate(connection: Any, schema: str) -> list[str]:
-    """Apply what is missing over an asyncpg ``connection``; return the names of the migrations applied.
+    """Apply what is missing over an asyncpg ``connection``; return the names of the migrations
+    applied.
 
     Raises SchemaTooNewError when the database was migrated by a newer release than this one.
     """
@@ -47,7 +49,8 @@ async def _create_ledger(connection: Any, schema: str) -> None:
     if await _version(connection, schema) == 0:
         await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted}")
         await connection.execute(
-            f"CREATE TABLE IF NOT EXISTS {quoted}.migration (number integer PRIMARY KEY, name text NOT NULL,"
+            f"CREATE TABLE IF NOT EXISTS {quoted}.migration (number integer PRIMARY KEY, name "
+            "text NOT NULL,"
             " applied_at timestamptz NOT NULL DEFAULT clock_timestamp())"
         )
 

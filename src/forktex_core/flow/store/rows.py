@@ -20,7 +20,9 @@ class Signal:
 
 @dataclass(slots=True)
 class Claimed:
-    """A run as it was claimed: its row, its journal when the worker doesn't hold it warm, and its inbox."""
+    """A run as it was claimed: its row, its journal when the worker doesn't hold it warm, and its
+    inbox.
+    """
 
     run_id: Any
     workflow: str

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""Reads the ``.sql`` files of the package: named queries and numbered migrations, with the schema's name put in."""
+"""Reads the ``.sql`` files of the package: named queries and numbered migrations, with the schema's
+name put in.
+"""
 
 import re
 from dataclasses import dataclass

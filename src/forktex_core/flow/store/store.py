@@ -40,7 +40,7 @@ class Store:
     async def run_by_idempotency_key(self, workflow: str, key: str) -> UUID | None:
         """Return the run that holds an idempotency key."""
         row = await self._row("run_by_idempotency_key", workflow, key)
-        return row and row["id"]
+        return None if row is None else UUID(bytes=row["id"].bytes)
 
     async def outcomes(self, runs: Sequence[UUID]) -> list[Any]:
         """Return the rows of those runs that ended or stand still."""
@@ -90,7 +90,9 @@ class Store:
     async def park_runs(
         self, worker: int, parks: Sequence[tuple[UUID, int, int, float | None, str]]
     ) -> dict[UUID, str]:
-        """Park runs, (id, claim, seen, due, waiting_for) each; return what became of each: parked, stale or lost."""
+        """Park runs, (id, claim, seen, due, waiting_for) each; return what became of each: parked,
+        stale or lost.
+        """
         ids, claims, seen, due, waiting = zip(*parks, strict=True)
         moments = [None if d is None else datetime.fromtimestamp(d, UTC) for d in due]
         rows = await self._rows("park_runs", worker, ids, claims, seen, moments, waiting)
@@ -99,7 +101,9 @@ class Store:
     async def finish_runs(
         self, worker: int, endings: Sequence[tuple[UUID, int, str, str | None, str | None]]
     ) -> list[Any]:
-        """End runs, (id, claim, status, output, error) each; return the rows of those that were still ours."""
+        """End runs, (id, claim, status, output, error) each; return the rows of those that were
+        still ours.
+        """
         return await self._rows("finish_runs", worker, *zip(*endings, strict=True))
 
     async def claims_of(self, runs: Sequence[UUID]) -> list[Any]:
@@ -154,7 +158,7 @@ class Store:
         return await self._row("register_worker", *columns)
 
     async def hold_session_lock(self, worker: int, lock_class: int) -> bool:
-        """Take the session lock again; False when the life was ended or the lock is held elsewhere."""
+        """Take the session lock again; False when the life was ended or another holds it."""
         row = await self._row("hold_session_lock", worker, lock_class)
         return row is not None and row["locked"]
 
