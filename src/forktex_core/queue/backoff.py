@@ -9,9 +9,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """The delay before the n-th retry: between half and all of ``first * factor ** (n - 1)``, at most ``most`` seconds.
+    """The delay before the n-th retry: between half and all of ``first * factor ** (n - 1)``, at
+    most ``most`` seconds.
 
-    The half that is random keeps jobs that failed together from coming back together ("equal jitter",
+    The half that is random keeps jobs that failed together from coming back together ("equal
+    jitter",
     https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/)."""
 
     first: float = 1.0

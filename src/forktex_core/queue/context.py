@@ -71,7 +71,8 @@ class JobContext:
         return BatchResult(*numbers) if numbers else None
 
     async def progress(self, done: float, note: str = "") -> None:
-        """Say how far the job is, from 0 to 1; `Job.progress` reads it. Raises QueueUnavailableError."""
+        """Say how far the job is, from 0 to 1; `Job.progress` reads it. Raises
+        QueueUnavailableError."""
         self.reported = True
         if self.queue.transport is None:
             words = json.dumps([done, note])

@@ -2,9 +2,12 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """Cron jobs: enqueued once per tick, by whichever worker is first; there is no leader.
 
-Every worker knows the plan and reckons its ticks by the server's clock. At a tick each tries to enqueue the job with the
-guard "TICK:NAME": the script enqueues it only when that cron's last tick is older, and notes the tick in the same step,
-so a tick fires once and a worker that is late or slow fires nothing twice. Ticks only grow: a plan that is put back
+Every worker knows the plan and reckons its ticks by the server's clock. At a tick each tries to
+enqueue the job with the
+guard "TICK:NAME": the script enqueues it only when that cron's last tick is older, and notes the
+tick in the same step,
+so a tick fires once and a worker that is late or slow fires nothing twice. Ticks only grow: a plan
+that is put back
 an hour when summer time ends is cronsim's affair, as in Debian's cron.
 """
 
@@ -42,7 +45,8 @@ class Cron:
         return next(self._ticks(moment), None)
 
     def first(self, moment: datetime) -> datetime | None:
-        """The first tick that a worker which starts at ``moment`` cares for: the last missed one, or the next."""
+        """The first tick that a worker which starts at ``moment`` cares for: the last missed
+        one, or the next."""
         since = moment - timedelta(milliseconds=milliseconds(self.catch_up, "catch_up"))
         missed = None
         if since < moment:

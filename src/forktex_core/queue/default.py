@@ -13,7 +13,8 @@ job = default_queue.job
 
 
 def init(redis_url: str) -> Queue:
-    """Say where the default queue's server is. Raises ConfigurationError when it is connected already."""
+    """Say where the default queue's server is. Raises ConfigurationError when it is connected
+    already."""
     return default_queue.configure(redis_url)
 
 

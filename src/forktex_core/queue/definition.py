@@ -13,10 +13,10 @@ from typing import Any, Literal
 from forktex_core.queue import message as wire
 from forktex_core.queue.arguments import Arguments
 from forktex_core.queue.backoff import Backoff
+from forktex_core.queue.envelope import Envelope
 from forktex_core.queue.errors import ArgumentsTooLargeError, ConfigurationError
 from forktex_core.queue.limits import Limit
 from forktex_core.queue.message import Message, new_id
-from forktex_core.queue.envelope import Envelope
 
 type Priority = Literal["high", "normal", "low"]
 type Seconds = float | timedelta
@@ -29,7 +29,9 @@ def milliseconds(value: Seconds, what: str) -> int:
     """A duration in whole milliseconds; ConfigurationError when it is negative."""
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     if seconds < 0:
-        raise ConfigurationError(f"{what}={value!r} is negative: give seconds or a timedelta of 0 or more")
+        raise ConfigurationError(
+            f"{what}={value!r} is negative: give seconds or a timedelta of 0 or more"
+        )
     return round(seconds * 1000)
 
 
@@ -42,7 +44,7 @@ class Definition:
     arguments: Arguments
     retries: int = 3
     timeout: float | None = 300.0
-    backoff: Backoff = Backoff()
+    backoff: Backoff = field(default_factory=Backoff)
     unique: Unique = None
     limits: tuple[Limit, ...] = ()
     priority: Priority = "normal"
@@ -80,8 +82,10 @@ class Definition:
 class Options:
     """How one job is enqueued; what is None is as the job's definition says.
 
-    ``delay`` seconds from now or ``at`` an aware datetime; ``priority``; ``key`` is what the job is about (unique jobs are
-    unique per key instead of per arguments, limits ``by_key`` count per key); ``expires`` seconds after which it isn't
+    ``delay`` seconds from now or ``at`` an aware datetime; ``priority``; ``key`` is what the job is
+    about (unique jobs are
+    unique per key instead of per arguments, limits ``by_key`` count per key); ``expires`` seconds
+    after which it isn't
     worth starting any more; ``keep`` seconds that its result is kept."""
 
     delay: Seconds | None = None

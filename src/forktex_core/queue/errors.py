@@ -26,7 +26,8 @@ class QueueError(Exception):
 
 
 class QueueUnavailableError(QueueError):
-    """The server of ``queue`` did not answer in time; what was asked may or may not have happened."""
+    """The server of ``queue`` did not answer in time; what was asked may or may not have
+    happened."""
 
     def __init__(self, queue: str, reason: str) -> None:
         self.queue, self.reason = queue, reason
@@ -120,7 +121,8 @@ class JobExpiredError(JobEndedError):
 
 
 class Retry(Exception):  # noqa: N818 - a request, raised by the user's code
-    """Raised by a job to be run again ``after`` so many seconds (or a timedelta; None: its usual backoff).
+    """Raised by a job to be run again ``after`` so many seconds (or a timedelta; None: its usual
+    backoff).
 
     It counts as one of the job's retries; when none is left, the job is a dead letter."""
 

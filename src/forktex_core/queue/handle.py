@@ -49,7 +49,8 @@ class Access:
 
 
 class Job[R]:
-    """A handle on one job. ``created`` is False when a unique job with the same key was there already: this is that one."""
+    """A handle on one job. ``created`` is False when a unique job with the same key was there
+    already: this is that one."""
 
     def __init__(
         self,
@@ -74,7 +75,8 @@ class Job[R]:
     async def result(self, timeout: float | None = None) -> R:
         """The job's result, waited for up to ``timeout`` seconds (None: for ever).
 
-        Raises JobFailedError, JobCancelledError, JobExpiredError; NoResultError when it isn't there in time, or when the
+        Raises JobFailedError, JobCancelledError, JobExpiredError; NoResultError when it isn't there
+        in time, or when the
         job keeps none (``@queue.job(keep=…)`` or ``options(keep=…)``)."""
         if not self._keeps:
             raise NoResultError(self.id, "it keeps none: give @queue.job(keep=seconds)")
@@ -87,7 +89,8 @@ class Job[R]:
         raise ENDS[outcome["s"]](self.id, outcome.get("e", ""))
 
     async def status(self) -> Status:
-        """Where the job is. "pending" is queued or running, or, when no result is kept (any more), ended."""
+        """Where the job is. "pending" is queued or running, or, when no result is kept (any
+        more), ended."""
         root = self._access.root
         stored, parked = await self._access.wire.send(
             ("GET", f"{root}:o:{self.id}"), ("HEXISTS", f"{root}:j", self.id)
@@ -98,7 +101,8 @@ class Job[R]:
         return "delayed" if parked else "pending"
 
     async def cancel(self) -> bool:
-        """Cancel the job: it never starts, or its task is cancelled where it runs. False when it had ended, as far as is known.
+        """Cancel the job: it never starts, or its task is cancelled where it runs. False when it
+        had ended, as far as is known.
 
         A plain function runs on in its thread to its end; its outcome is dropped."""
         return bool(
@@ -106,6 +110,7 @@ class Job[R]:
         )
 
     async def progress(self) -> Progress | None:
-        """What the running job last said with ``current_job().progress(…)``; None before and when it has ended."""
+        """What the running job last said with ``current_job().progress(…)``; None before and
+        when it has ended."""
         stored = await self._access.wire.insist(("GET", f"{self._access.root}:p:{self.id}"))
         return Progress(*json.loads(stored)) if stored is not None else None

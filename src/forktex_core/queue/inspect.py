@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """Read-only views of a queue, and what an operator does about dead letters."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-import json
 from typing import Any, Literal
 
 from forktex_core.queue import scripts
@@ -20,7 +20,8 @@ STEP = 500  # jobs that one call of a bulk operation touches
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """One stream: jobs ``waiting``, jobs ``held`` by workers, ``age`` in seconds of the oldest waiting one (None: none)."""
+    """One stream: jobs ``waiting``, jobs ``held`` by workers, ``age`` in seconds of the oldest
+    waiting one (None: none)."""
 
     waiting: int
     held: int
@@ -39,9 +40,11 @@ class WorkerInfo:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """A queue at one moment. ``delayed`` jobs wait for a time, ``limited`` ones for a free slot of a limit.
+    """A queue at one moment. ``delayed`` jobs wait for a time, ``limited`` ones for a free slot of
+    a limit.
 
-    ``counters``: job name -> event -> number, since the queue exists; events are enqueued, succeeded, failed, retried,
+    ``counters``: job name -> event -> number, since the queue exists; events are enqueued,
+    succeeded, failed, retried,
     redelivered, cancelled, expired, requeued."""
 
     queue: str
@@ -67,7 +70,8 @@ class Stats:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A job that is given up. ``letter`` names it for `Queue.requeue`; ``reason`` is "failed" or "crashed"."""
+    """A job that is given up. ``letter`` names it for `Queue.requeue`; ``reason`` is "failed"
+    or "crashed"."""
 
     letter: str
     job_id: str
@@ -99,10 +103,7 @@ async def stats(access: Access, queue: str) -> Stats:
         dead,
         lanes,
         counted(counters),
-        [
-            worker_of(workers[i : i + 3], held)
-            for i in range(0, len(workers), 3)
-        ],
+        [worker_of(workers[i : i + 3], held) for i in range(0, len(workers), 3)],
     )
 
 
@@ -198,7 +199,10 @@ def metrics(stats: Stats) -> str:
     ]
     lines += ["# TYPE forktex_queue_workers gauge"]
     lines += [f"forktex_queue_workers{{{queue}}} {sum(w.alive for w in stats.workers)}"]
-    lines += ["# TYPE forktex_queue_paused gauge", f"forktex_queue_paused{{{queue}}} {stats.paused:d}"]
+    lines += [
+        "# TYPE forktex_queue_paused gauge",
+        f"forktex_queue_paused{{{queue}}} {stats.paused:d}",
+    ]
     lines += ["# TYPE forktex_queue_events_total counter"]
     lines += [
         f'forktex_queue_events_total{{{queue},job="{escape(job)}",event="{event}"}} {number}'

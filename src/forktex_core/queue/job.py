@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""What ``@queue.job`` makes of a function: the function still, and ways to enqueue it, typed like it."""
+"""What ``@queue.job`` makes of a function: the function still, and ways to enqueue it, typed
+like it."""
 
 import functools
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, Unpack, cast, overload
 
@@ -43,11 +43,13 @@ class Enqueuer[**P, R]:
         self._queue, self._options, self._session = queue, options, session
 
     def call(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
-        """The job with its arguments, for `Queue.enqueue_many` and `Queue.batch`. Raises WrongArgumentsError."""
+        """The job with its arguments, for `Queue.enqueue_many` and `Queue.batch`. Raises
+        WrongArgumentsError."""
         return call_of(self.definition, args, kwargs, self._options, self._queue.max_bytes)
 
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
-        """Enqueue the job. Raises WrongArgumentsError, ArgumentsTooLargeError, QueueFullError, QueueUnavailableError."""
+        """Enqueue the job. Raises WrongArgumentsError, ArgumentsTooLargeError, QueueFullError,
+        QueueUnavailableError."""
         (job,) = await self._queue.enqueue_many([self.call(*args, **kwargs)], session=self._session)
         return cast("Job[R]", job)
 
@@ -66,11 +68,14 @@ class JobFunction[**P, R, C](Enqueuer[P, R]):
         return f"<job {self.definition.name!r} of queue {self._queue.name!r}>"
 
     def options(self, **words: Unpack[OptionWords]) -> Enqueuer[P, R]:
-        """The same job with options: ``send_email.options(delay=5).enqueue(user_id=1)``; see `Options`.
+        """The same job with options: ``send_email.options(delay=5).enqueue(user_id=1)``; see
+        `Options`.
 
-        With ``session=`` the job is written in that SQLAlchemy session's transaction and enqueued after its commit."""
-        session = words.pop("session", None)
-        return Enqueuer(self._queue, self.definition, replace(Options(), **words), session)
+        With ``session=`` the job is written in that SQLAlchemy session's transaction and enqueued
+        after its commit."""
+        given: dict[str, Any] = dict(words)
+        session = given.pop("session", None)
+        return Enqueuer(self._queue, self.definition, Options(**given), session)
 
 
 class JobDecorator(Protocol):

@@ -2,11 +2,14 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """The way to the server that holds one queue: where it is, and wires to it.
 
-A queue lies in one slot, so one server holds all of it, on a Cluster too: the link asks the Cluster which one, and
-wires are plain connections to it. A wire that breaks forgets the place, and the next one asks again; so does a
+A queue lies in one slot, so one server holds all of it, on a Cluster too: the link asks the Cluster
+which one, and
+wires are plain connections to it. A wire that breaks forgets the place, and the next one asks
+again; so does a
 server that says MOVED or READONLY. Failover is therefore nothing special.
 
-A wire is one connection. A command whose caller is cancelled, or whose reply doesn't come, leaves a reply on its way
+A wire is one connection. A command whose caller is cancelled, or whose reply doesn't come, leaves a
+reply on its way
 that the next caller would read as its own: such a connection is dropped.
 """
 
@@ -36,13 +39,29 @@ from forktex_core.queue.errors import QueueUnavailableError
 from forktex_core.queue.scripts import Command, in_full
 
 TRANSIENT = (RedisConnectionError, RedisTimeoutError, OSError)
-TURNED_AWAY = (AskError, ClusterDownError, MasterDownError, MovedError, ReadOnlyError, TryAgainError)
-TURNED_AWAY_WORDS = ("UNBLOCKED", "MISCONF", "BUSY ", "READONLY", "LOADING", "MASTERDOWN", "NOREPLICAS")
+TURNED_AWAY = (
+    AskError,
+    ClusterDownError,
+    MasterDownError,
+    MovedError,
+    ReadOnlyError,
+    TryAgainError,
+)
+TURNED_AWAY_WORDS = (
+    "UNBLOCKED",
+    "MISCONF",
+    "BUSY ",
+    "READONLY",
+    "LOADING",
+    "MASTERDOWN",
+    "NOREPLICAS",
+)
 FIRST_PAUSE, LAST_PAUSE = 0.02, 0.5
 
 
 class Link:
-    """Where the server of the queue ``name`` is; ``timeout`` in seconds, for connecting and for each reply."""
+    """Where the server of the queue ``name`` is; ``timeout`` in seconds, for connecting and for
+    each reply."""
 
     def __init__(self, url: str, name: str, timeout: float) -> None:
         self.name = name
@@ -70,8 +89,9 @@ class Link:
             self.forget_place()
         if self._pool is None:
             self._pool = await self._locate()
-        connection = self._pool.make_connection()
-        await connection.connect()
+        connection = new_connection(self._pool)
+        dial: Any = connection.connect  # redis-py leaves it untyped
+        await dial()
         return connection
 
     def _pool_of(self, url: str) -> ConnectionPool:
@@ -84,7 +104,7 @@ class Link:
         )
 
     async def _is_cluster(self, pool: ConnectionPool) -> bool:
-        connection = pool.make_connection()
+        connection = new_connection(pool)
         try:
             await connection.send_command("INFO", "cluster")
             return b"cluster_enabled:1" in await connection.read_response()
@@ -94,7 +114,7 @@ class Link:
             await connection.disconnect()
 
     async def _locate(self) -> ConnectionPool:
-        cluster = RedisCluster.from_url(
+        cluster: Any = RedisCluster.from_url(
             self._url, startup_nodes=self._seeds or None, socket_timeout=self.timeout
         )
         try:
@@ -110,6 +130,12 @@ class Link:
         pool = self._pool_of(self._url)
         pool.connection_kwargs.update(host=home.host, port=home.port)
         return pool
+
+
+def new_connection(pool: Any) -> AbstractConnection:
+    """A connection as the pool is configured, outside of it."""
+    connection: AbstractConnection = pool.make_connection()
+    return connection
 
 
 class Wire:
@@ -133,9 +159,11 @@ class Wire:
         return self._connection is not None
 
     async def send(self, *commands: Command, wait: float = 0.0) -> list[Any]:
-        """Send commands in one go, and their replies in order; ``wait``: seconds that the server may block.
+        """Send commands in one go, and their replies in order; ``wait``: seconds that the server
+        may block.
 
-        An error reply is raised after all were read. Raises an error of `TRANSIENT` when the connection or the
+        An error reply is raised after all were read. Raises an error of `TRANSIENT` when the
+        connection or the
         server's role is lost: the commands may or may not have been done."""
         async with self._turn:
             replies = await self._exchange(commands, wait)
@@ -152,7 +180,8 @@ class Wire:
         return (await self.send(command))[0]
 
     async def insist(self, command: Command) -> Any:
-        """The reply to one command, asked again over a lost connection until the link's timeout is over.
+        """The reply to one command, asked again over a lost connection until the link's timeout is
+        over.
 
         Raises QueueUnavailableError."""
         deadline, pause = time.monotonic() + self._link.timeout, FIRST_PAUSE
@@ -161,7 +190,9 @@ class Wire:
                 return await self.ask(command)
             except TRANSIENT as error:
                 if time.monotonic() + pause > deadline:
-                    raise QueueUnavailableError(self._link.name, str(error) or repr(error)) from error
+                    raise QueueUnavailableError(
+                        self._link.name, str(error) or repr(error)
+                    ) from error
             except ResponseError as error:
                 if "OOM " in str(error):
                     reason = f"it is out of memory: {error}"

@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """The wire form of a job, pure.
 
-A message is four lines: id, name, options, arguments. Options are a JSON object, or nothing at all for most
-jobs; arguments are JSON that nobody reads but the job's own codec. JSON has no raw line break, so the first
+A message is four lines: id, name, options, arguments. Options are a JSON object, or nothing at all
+for most
+jobs; arguments are JSON that nobody reads but the job's own codec. JSON has no raw line break, so
+the first
 three breaks are the only ones that count. Lua reads the same form (``lua/prelude.lua``).
 """
 
@@ -47,7 +49,8 @@ def born(job_id: str) -> datetime:
 
 @dataclass(slots=True)
 class Message:
-    """A job on its way: ``arguments`` are JSON, ``options`` are keyed by this module's constants."""
+    """A job on its way: ``arguments`` are JSON, ``options`` are keyed by this module's
+    constants."""
 
     id: str
     name: str

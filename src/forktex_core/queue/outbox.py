@@ -2,14 +2,18 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """The outbox: a job is written with the caller's transaction and enqueued after its commit.
 
-1. ``write`` inserts the message into ``forktex_queue.outbox`` through the caller's session. A rollback takes it along.
+1. ``write`` inserts the message into ``forktex_queue.outbox`` through the caller's session. A
+rollback takes it along.
 2. After the commit the same process relays at once.
-3. A relay locks rows (SKIP LOCKED), enqueues them with the guard "once per job id", deletes them, commits. A crash before
-   the enqueueing leaves the rows; a crash after it leaves rows whose guard has fired, so the next relay only deletes
+3. A relay locks rows (SKIP LOCKED), enqueues them with the guard "once per job id", deletes them,
+commits. A crash before
+   the enqueueing leaves the rows; a crash after it leaves rows whose guard has fired, so the next
+   relay only deletes
    them. The guard lasts a day: a row is doubled only when no relay came through for longer.
 4. Workers relay every second what no process came to relay after its commit.
 
-Sequence numbers keep the order of one transaction's jobs. SQLAlchemy is imported here only; no table is in anybody's metadata.
+Sequence numbers keep the order of one transaction's jobs. SQLAlchemy is imported here only; no
+table is in anybody's metadata.
 """
 
 import asyncio
@@ -59,7 +63,11 @@ def engine_of(queue: "Queue") -> "AsyncEngine":
 async def migrate(queue: "Queue") -> None:
     """Bring the schema up to date: each file of ``sql`` once, in order, one process at a time."""
     scripts = sorted(
-        (file for file in (files("forktex_core.queue") / "sql").iterdir() if file.name.endswith(".sql")),
+        (
+            file
+            for file in (files("forktex_core.queue") / "sql").iterdir()
+            if file.name.endswith(".sql")
+        ),
         key=lambda file: file.name,
     )
     async with engine_of(queue).begin() as connection:
@@ -68,12 +76,15 @@ async def migrate(queue: "Queue") -> None:
         await connection.execute(
             text("CREATE TABLE IF NOT EXISTS forktex_queue.migration (name text PRIMARY KEY)")
         )
-        done = set((await connection.execute(text("SELECT name FROM forktex_queue.migration"))).scalars())
+        done = set(
+            (await connection.execute(text("SELECT name FROM forktex_queue.migration"))).scalars()
+        )
         for script in scripts:
             if script.name not in done:
                 await connection.execute(text(script.read_text()))
                 await connection.execute(
-                    text("INSERT INTO forktex_queue.migration VALUES (:name)"), {"name": script.name}
+                    text("INSERT INTO forktex_queue.migration VALUES (:name)"),
+                    {"name": script.name},
                 )
 
 
@@ -132,7 +143,8 @@ async def finish_relays(queue: "Queue") -> None:
 
 
 async def relay(queue: "Queue") -> int:
-    """Enqueue what the outbox holds; how many jobs. Raises QueueUnavailableError, QueueFullError, SQLAlchemyError."""
+    """Enqueue what the outbox holds; how many jobs. Raises QueueUnavailableError,
+    QueueFullError, SQLAlchemyError."""
     engine, moved = engine_of(queue), 0
     while True:
         async with engine.begin() as connection:

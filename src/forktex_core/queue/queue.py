@@ -4,7 +4,8 @@
 
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, Self, Unpack, overload
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Self, overload
 
 from forktex_core.queue import inspect
 from forktex_core.queue.arguments import Arguments
@@ -36,11 +37,16 @@ type Middleware = Callable[["JobContext", Next], Awaitable[Any]]
 class Queue:
     """A queue of jobs on a Redis or Valkey server, single or Cluster.
 
-    ``redis_url`` may come later (`configure`): jobs are decorated at import, settings are known at start.
-    ``max_bytes``: JSON of a job's arguments; ``max_length``: jobs that the queue may hold (None: as memory allows);
-    ``max_deliveries``: workers that a job may take down before it is a dead letter; ``dead_letters``: how many are kept;
-    ``dead_after``: seconds without a sign of life after which a worker counts as dead; ``timeout``: seconds for any answer
-    of the server; ``outbox``: the engine of the database for ``session=``; ``tracing``: OpenTelemetry, None: when installed.
+    ``redis_url`` may come later (`configure`): jobs are decorated at import, settings are known at
+    start.
+    ``max_bytes``: JSON of a job's arguments; ``max_length``: jobs that the queue may hold (None: as
+    memory allows);
+    ``max_deliveries``: workers that a job may take down before it is a dead letter;
+    ``dead_letters``: how many are kept;
+    ``dead_after``: seconds without a sign of life after which a worker counts as dead; ``timeout``:
+    seconds for any answer
+    of the server; ``outbox``: the engine of the database for ``session=``; ``tracing``:
+    OpenTelemetry, None: when installed.
 
     Nothing connects before the first use. Close with `close` or ``async with``."""
 
@@ -59,7 +65,9 @@ class Queue:
         tracing: bool | None = None,
     ) -> None:
         if not name or set(name) & set("{}\n"):
-            raise ConfigurationError(f"a queue can't be called {name!r}: give a name without braces")
+            raise ConfigurationError(
+                f"a queue can't be called {name!r}: give a name without braces"
+            )
         if max_deliveries < 1 or dead_after <= 0 or timeout <= 0:
             raise ConfigurationError(
                 f"queue {name!r}: max_deliveries, dead_after and timeout must be above 0"
@@ -122,27 +130,30 @@ class Queue:
         timezone: str = "UTC",
         catch_up: Seconds = 0,
     ) -> JobDecorator: ...
-    def job(
+    def job(  # type: ignore[misc]  # mypy doesn't match keyword-only words with **settings
         self,
         function: Callable[..., Any] | None = None,
         /,
-        *,
-        cron: str | None = None,
-        timezone: str = "UTC",
-        catch_up: Seconds = 0,
         **settings: Any,
     ) -> Any:
         """Register a function, ``async def`` or ``def`` (which runs in a thread), as a job.
 
-        ``name``: the function's; ``retries`` after a first failure, each after a ``backoff``; ``timeout``: seconds of one
-        attempt, or None; ``unique``: at most one job per key (its arguments, or ``key=``) while it is "queued", until it is
-        "done", or for a period; ``limits``: `Rate` and `Concurrency`; ``priority``; ``keep``: seconds that results are kept;
-        ``expires``: seconds after which a waiting job isn't worth starting. ``cron``: five or six fields as in cron(5), read
-        in ``timezone``: the job is enqueued at each such time once, however many workers there are; a time at which no worker
+        ``name``: the function's; ``retries`` after a first failure, each after a ``backoff``;
+        ``timeout``: seconds of one
+        attempt, or None; ``unique``: at most one job per key (its arguments, or ``key=``) while it
+        is "queued", until it is
+        "done", or for a period; ``limits``: `Rate` and `Concurrency`; ``priority``; ``keep``:
+        seconds that results are kept;
+        ``expires``: seconds after which a waiting job isn't worth starting. ``cron``: five or six
+        fields as in cron(5), read
+        in ``timezone``: the job is enqueued at each such time once, however many workers there are;
+        a time at which no worker
         ran is made up for when it is no longer ago than ``catch_up`` seconds.
 
         Raises ConfigurationError."""
-        plan = (cron, timezone, catch_up) if cron is not None else None
+        cron = settings.pop("cron", None)
+        where = (settings.pop("timezone", "UTC"), settings.pop("catch_up", 0))
+        plan = (cron, *where) if cron is not None else None
         if function is not None:
             return self._register(function, plan, settings)
         return lambda function: self._register(function, plan, settings)
@@ -160,7 +171,7 @@ class Queue:
             )
         settings["limits"] = tuple(settings.get("limits", ()))
         timeout = settings.get("timeout")
-        if hasattr(timeout, "total_seconds"):
+        if isinstance(timeout, timedelta):
             settings["timeout"] = timeout.total_seconds()
         definition = Definition(name, function, Arguments(name, function), **settings)
         job: AnyJob = JobFunction(self, definition)
@@ -170,7 +181,8 @@ class Queue:
         return job
 
     def on_startup[F: Hook](self, hook: F) -> F:
-        """Run ``hook(state)`` before a worker takes its first job; jobs find ``state`` in their context."""
+        """Run ``hook(state)`` before a worker takes its first job; jobs find ``state`` in their
+        context."""
         self.startup.append(hook)
         return hook
 
@@ -180,28 +192,29 @@ class Queue:
         return hook
 
     def middleware[M: Middleware](self, layer: M) -> M:
-        """Run ``await layer(context, call_next)`` around every job; the first registered is the outermost."""
+        """Run ``await layer(context, call_next)`` around every job; the first registered is the
+        outermost."""
         self.layers.append(layer)
         return layer
 
     # Enqueueing
 
-    async def enqueue(
-        self, job: str | AnyJob, *args: Any, **words: Any
-    ) -> Job[Any]:
-        """Enqueue a job by its name: the arguments are the job's, but for the words of `Options` and ``session``.
+    async def enqueue(self, job: str | AnyJob, *args: Any, **words: Any) -> Job[Any]:
+        """Enqueue a job by its name: the arguments are the job's, but for the words of `Options`
+        and ``session``.
 
         (A job that has parameters of those names is enqueued with ``job.options(…).enqueue(…)``.)
         Raises UnknownJobError, WrongArgumentsError, QueueFullError, QueueUnavailableError."""
         found = self.find(job)
         options = {name: words.pop(name) for name in OptionWords.__annotations__ if name in words}
-        enqueuer: Enqueuer[..., Any] = found.options(**options)  # type: ignore[typeddict-item] - checked by Options
+        enqueuer: Enqueuer[..., Any] = found.options(**options)
         return await enqueuer.enqueue(*args, **words)
 
     async def enqueue_many(
         self, calls: Sequence[Call[Any]], *, session: "AsyncSession | None" = None
     ) -> list[Job[Any]]:
-        """Enqueue calls (``send_email.call(user_id=1)``) in few round trips; up to 1,000 at a time are all or nothing."""
+        """Enqueue calls (``send_email.call(user_id=1)``) in few round trips; up to 1,000 at a
+        time are all or nothing."""
         trace = self.tracing.current() if self.tracing else None
         envelopes = [call.envelope(trace) for call in calls]
         if session is not None:
@@ -218,10 +231,9 @@ class Queue:
             for call, envelope, reply in zip(calls, envelopes, replies, strict=True)
         ]
 
-    async def batch(
-        self, calls: Sequence[Call[Any]], *, then: Call[Any] | None = None
-    ) -> Batch:
-        """Enqueue up to 10,000 calls as a batch, all or nothing; when the last of them has ended, enqueue ``then``.
+    async def batch(self, calls: Sequence[Call[Any]], *, then: Call[Any] | None = None) -> Batch:
+        """Enqueue up to 10,000 calls as a batch, all or nothing; when the last of them has ended,
+        enqueue ``then``.
 
         The callback finds the numbers in ``current_job().batch``."""
         if not 0 < len(calls) <= Batch.MOST:
@@ -234,12 +246,15 @@ class Queue:
         replies = await self._transport.submit(envelopes, start)
         jobs = [
             self._job(call, envelope, reply)
-            for call, envelope, reply in zip(calls, envelopes, replies or [""] * len(calls), strict=True)
+            for call, envelope, reply in zip(
+                calls, envelopes, replies or [""] * len(calls), strict=True
+            )
         ]
         return Batch(start.id, jobs, self.access)
 
     def handle(self, job_id: str) -> Job[Any]:
-        """A handle on the job with this id, enqueued by whomever; its result is plain JSON values."""
+        """A handle on the job with this id, enqueued by whomever; its result is plain JSON
+        values."""
         return Job(job_id, self.access, lambda value: value)
 
     def find(self, job: str | AnyJob) -> AnyJob:
@@ -250,7 +265,8 @@ class Queue:
         return self.jobs[name]
 
     def _job(self, call: Call[Any], envelope: Envelope, reply: str) -> Job[Any]:
-        """The handle of a call that was just enqueued; ``reply`` names the job that holds its unique key."""
+        """The handle of a call that was just enqueued; ``reply`` names the job that holds its
+        unique key."""
         own = reply in ("", "-")
         keeps = "r" in envelope.message.options
         decode = call.definition.arguments.decode_result
@@ -284,7 +300,9 @@ class Queue:
         """Depths, ages, counters and workers at this moment."""
         return await inspect.stats(self.access, self.name)
 
-    async def failures(self, *, limit: int = 100, before: str | None = None) -> list[inspect.DeadLetter]:
+    async def failures(
+        self, *, limit: int = 100, before: str | None = None
+    ) -> list[inspect.DeadLetter]:
         """The newest dead letters, or those before the letter ``before``."""
         return await inspect.failures(self.access, limit, before)
 
@@ -293,19 +311,22 @@ class Queue:
         return await inspect.requeue(self.access, letters)
 
     async def purge(self, what: inspect.Purgeable) -> int:
-        """Drop the "ready", the "parked" (delayed, or waiting for a limit) or the "dead" jobs; how many went."""
+        """Drop the "ready", the "parked" (delayed, or waiting for a limit) or the "dead" jobs;
+        how many went."""
         return await inspect.purge(self.access, what)
 
     # The outbox
 
     async def create_outbox(self) -> None:
-        """Make the outbox's schema ``forktex_queue`` in the ``outbox`` database, or bring it up to date."""
+        """Make the outbox's schema ``forktex_queue`` in the ``outbox`` database, or bring it up
+        to date."""
         from forktex_core.queue.outbox import migrate
 
         await migrate(self)
 
     async def relay(self) -> int:
-        """Enqueue what committed transactions left in the outbox; how many. Workers do it every second."""
+        """Enqueue what committed transactions left in the outbox; how many. Workers do it every
+        second."""
         from forktex_core.queue.outbox import relay
 
         return await relay(self)

@@ -2,9 +2,12 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """Waiting for results: one connection for all waiters of a queue.
 
-A kept result is a key; after it is written, its id is added to the stream ``e``. The watcher notes the end of that
-stream, then the waiter looks for the key, then the watcher reads on from the noted place: a result that comes in
-between is seen by one or the other. The stream is short, so a slow watcher could miss an id: waiters look again
+A kept result is a key; after it is written, its id is added to the stream ``e``. The watcher notes
+the end of that
+stream, then the waiter looks for the key, then the watcher reads on from the noted place: a result
+that comes in
+between is seen by one or the other. The stream is short, so a slow watcher could miss an id:
+waiters look again
 every second.
 """
 
@@ -19,7 +22,8 @@ LOOK = 1.0  # seconds between two looks at the key itself
 
 
 class Results:
-    """The waiters of one queue. ``wire``: for looks; the watcher has one of its own while anybody waits."""
+    """The waiters of one queue. ``wire``: for looks; the watcher has one of its own while
+    anybody waits."""
 
     def __init__(self, link: Link, wire: Wire) -> None:
         self._root, self._wire = link.root, wire

@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """The room of all Lua scripts: every change of state that takes more than one step is one of them.
 
-Each ``lua/NAME.lua`` says what it takes, what it returns and what a crash around it means; ``lua/prelude.lua`` is put
-in front of each. A script is called by its hash, and sent as text when the server doesn't know it (`Wire`).
+Each ``lua/NAME.lua`` says what it takes, what it returns and what a crash around it means;
+``lua/prelude.lua`` is put
+in front of each. A script is called by its hash, and sent as text when the server doesn't know it
+(`Wire`).
 """
 
 import functools
@@ -12,7 +14,18 @@ from importlib.resources import files
 from typing import Literal
 
 type Script = Literal[
-    "admit", "cancel", "enqueue", "inspect", "join", "leave", "purge", "requeue", "settle", "take", "tick", "vet"
+    "admit",
+    "cancel",
+    "enqueue",
+    "inspect",
+    "join",
+    "leave",
+    "purge",
+    "requeue",
+    "settle",
+    "take",
+    "tick",
+    "vet",
 ]
 type Word = str | bytes | int
 type Command = tuple[Word, ...]

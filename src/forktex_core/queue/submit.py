@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """Enqueueing, many callers in one round trip.
 
-The first caller's jobs are sent at once. Who comes while a call is on its way waits for the next one, which carries all
+The first caller's jobs are sent at once. Who comes while a call is on its way waits for the next
+one, which carries all
 of them: the cost of a job falls as the load rises, and a lone caller waits for nobody.
 """
 
@@ -15,6 +16,7 @@ from forktex_core.queue import scripts
 from forktex_core.queue.envelope import MOST, BatchStart, Envelope
 from forktex_core.queue.errors import QueueFullError
 from forktex_core.queue.link import Link, Wire
+
 
 class Submitter:
     """The transport to Redis. ``limit``: how many jobs the queue may hold, or None."""

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""For the tests of those who use queues: jobs run inline without a server, or against an embedded one."""
+"""For the tests of those who use queues: jobs run inline without a server, or against an
+embedded one."""
 
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -28,7 +29,8 @@ class Ran:
 class Inline:
     """The transport that runs jobs where they are enqueued; ``jobs``: what ran, in order.
 
-    Arguments and results pass through JSON as they would. Delays, priorities, retries, limits and unique keys are
+    Arguments and results pass through JSON as they would. Delays, priorities, retries, limits and
+    unique keys are
     ignored; what a job raises is raised by ``enqueue``."""
 
     queue: Queue
@@ -64,7 +66,8 @@ class Inline:
 
 @contextmanager
 def inline(queue: Queue, **state: Any) -> Iterator[Inline]:
-    """Run the queue's jobs inline within the block, with ``state`` as if start-up hooks had set it."""
+    """Run the queue's jobs inline within the block, with ``state`` as if start-up hooks had set
+    it."""
     before, queue.transport = queue.transport, Inline(queue, state)
     try:
         yield queue.transport
@@ -74,7 +77,8 @@ def inline(queue: Queue, **state: Any) -> Iterator[Inline]:
 
 @asynccontextmanager
 async def embedded() -> AsyncIterator[str]:
-    """The URL of a real server that lives as long as the block. Needs ``forktex-core[embedded]``."""
+    """The URL of a real server that lives as long as the block. Needs ``forktex-
+    core[embedded]``."""
     servers = import_module("forktex_core.embedded")  # by name: no module imports a sibling
     async with servers.EmbeddedRedis() as server:
         yield server.url

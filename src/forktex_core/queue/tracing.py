@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """OpenTelemetry from the enqueueing to the run, when opentelemetry-api is installed.
 
-The message carries the W3C traceparent of the span in which the job was enqueued; the run is a span of kind consumer
+The message carries the W3C traceparent of the span in which the job was enqueued; the run is a span
+of kind consumer
 below it. Without a tracer provider of the host's, OpenTelemetry's own no-op does nothing.
 """
 

@@ -2,14 +2,20 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """One worker on one queue: taking jobs, running them, settling their outcomes.
 
-The reader is one loop. While there is work, a turn is one round trip: outcomes of the last turn out, new jobs in
-(``settle`` and ``take`` pipelined). When nothing is there it blocks on the streams, with a look at the queue's
-gates (pause, wishes to cancel) in the same round trip; outcomes that come meanwhile are settled aside.
+The reader is one loop. While there is work, a turn is one round trip: outcomes of the last turn
+out, new jobs in
+(``settle`` and ``take`` pipelined). When nothing is there it blocks on the streams, with a look at
+the queue's
+gates (pause, wishes to cancel) in the same round trip; outcomes that come meanwhile are settled
+aside.
 
-A job is taken only when there is room to start it: no job waits behind another one in a worker's memory.
+A job is taken only when there is room to start it: no job waits behind another one in a worker's
+memory.
 
-What can be lost is a reply. Entries that were delivered in a lost reply are pending under this worker's name, so after
-every broken connection the reader compares what is pending with what it holds: what it doesn't know it starts, what is
+What can be lost is a reply. Entries that were delivered in a lost reply are pending under this
+worker's name, so after
+every broken connection the reader compares what is pending with what it holds: what it doesn't know
+it starts, what is
 no longer its own it cancels. An outcome stays in hand until the server has confirmed it.
 """
 
@@ -135,9 +141,7 @@ class Consumer:
 
     def _settle(self, outcomes: list[Outcome]) -> scripts.Command:
         queue, words = self.queue, settlement(outcomes)
-        return scripts.call(
-            "settle", self._root, queue.max_deliveries, queue.dead_letters, *words
-        )
+        return scripts.call("settle", self._root, queue.max_deliveries, queue.dead_letters, *words)
 
     def _take(self, room: int) -> scripts.Command:
         parts, self._place = shares(room, self._place)
@@ -314,7 +318,8 @@ class Consumer:
     # The end
 
     async def stop(self) -> None:
-        """Take no more jobs; a blocked reader is woken by the server, so that no delivery is on its way."""
+        """Take no more jobs; a blocked reader is woken by the server, so that no delivery is on
+        its way."""
         self._stopping = True
         self._wake.set()
         if self._blocked:

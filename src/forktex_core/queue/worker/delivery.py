@@ -31,7 +31,8 @@ class Delivery:
 
 @dataclass(slots=True, eq=False)
 class Outcome:
-    """What ``settle.lua`` is to write about a delivery; ``message`` differs from the delivery's when it is run again."""
+    """What ``settle.lua`` is to write about a delivery; ``message`` differs from the delivery's
+    when it is run again."""
 
     delivery: Delivery
     verb: Verb
@@ -43,7 +44,8 @@ class Outcome:
 
 
 def settlement(outcomes: Iterable[Outcome]) -> list[Word]:
-    """Outcomes in the words of ``settle.lua``: plain successes in groups, then the others one by one."""
+    """Outcomes in the words of ``settle.lua``: plain successes in groups, then the others one
+    by one."""
     groups: dict[tuple[str, str], list[Word]] = {}
     others: list[Word] = []
     for outcome in outcomes:

@@ -2,10 +2,14 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """A worker's sign of life, from a thread of its own.
 
-A key per worker and queue, renewed five times in the time that it lasts. It is a thread, with a loop and connections of
-its own, because a job that keeps the worker's loop busy (a computation, a blocking call) is no reason to hand its jobs to
-others: long jobs are never doubled while their worker lives. When the worker's loop has not moved for
-``wedged_after`` seconds the thread falls silent, so that a worker which hangs for ever is given up after all.
+A key per worker and queue, renewed five times in the time that it lasts. It is a thread, with a
+loop and connections of
+its own, because a job that keeps the worker's loop busy (a computation, a blocking call) is no
+reason to hand its jobs to
+others: long jobs are never doubled while their worker lives. When the worker's loop has not moved
+for
+``wedged_after`` seconds the thread falls silent, so that a worker which hangs for ever is given up
+after all.
 """
 
 import asyncio
@@ -25,7 +29,8 @@ BEATS = 5  # in the time that a sign of life lasts
 
 
 class Pulse(NamedTuple):
-    """The sign of life on one queue: ``describe`` is what others may know of the worker, ``given_up`` is told when it was
+    """The sign of life on one queue: ``describe`` is what others may know of the worker,
+    ``given_up`` is told when it was
     unknown (taken for dead before), both called from the thread."""
 
     link: Link
@@ -35,7 +40,8 @@ class Pulse(NamedTuple):
 
 
 class Heartbeat:
-    """Beats for ``worker`` until it is closed; ``last_moved``: when the worker's loop moved last, monotonic."""
+    """Beats for ``worker`` until it is closed; ``last_moved``: when the worker's loop moved
+    last, monotonic."""
 
     def __init__(
         self,
@@ -84,7 +90,9 @@ class Heartbeat:
             if await wire.ask(sign(pulse.link.root, self._worker, pulse.describe(), pulse.lasts)):
                 pulse.given_up()
         except TRANSIENT as error:
-            log.warning("worker %s: no sign of life on %s: %r", self._worker, pulse.link.name, error)
+            log.warning(
+                "worker %s: no sign of life on %s: %r", self._worker, pulse.link.name, error
+            )
 
 
 def sign(root: str, worker: str, about: dict[str, Any], lasts: float) -> scripts.Command:

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""Running one job: from its delivery to its outcome. Whatever the user's code raises becomes an outcome."""
+"""Running one job: from its delivery to its outcome. Whatever the user's code raises becomes an
+outcome."""
 
 import asyncio
 import contextvars
@@ -26,7 +27,9 @@ log = logging.getLogger("forktex_core.queue")
 
 WRITTEN_AT_END = {wire.UNIQUE, wire.BATCH, wire.KEEP}
 FAILURE_LENGTH = 4000  # characters of a traceback that a dead letter keeps: its end
-STRANGER_RETRIES = 12  # a job that this worker doesn't know may be a newer worker's: about ten minutes of waiting
+STRANGER_RETRIES = (
+    12  # a job that this worker doesn't know may be a newer worker's: about ten minutes of waiting
+)
 STRANGER_BACKOFF = Backoff(first=1.0, most=60.0)
 
 
@@ -69,7 +72,7 @@ class Runner:
 
     async def _call(self, context: JobContext, definition: Definition) -> Any:
         args, kwargs = definition.arguments.decode(context.message.arguments)
-        body = partial(self._body, definition, args, kwargs)
+        body: Next = partial(self._body, definition, args, kwargs)
         for layer in reversed(self._queue.layers):
             body = partial(self._wrap, layer, context, body)
         if self._queue.tracing is None:
@@ -84,7 +87,8 @@ class Runner:
         self, definition: Definition, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Awaitable[Any]:
         if definition.awaits:
-            return definition.function(*args, **kwargs)  # type: ignore[no-any-return] - a coroutine function
+            coroutine: Awaitable[Any] = definition.function(*args, **kwargs)
+            return coroutine
         here = contextvars.copy_context()
         call = partial(here.run, definition.function, *args, **kwargs)
         return asyncio.get_running_loop().run_in_executor(self._threads(), call)
@@ -109,7 +113,8 @@ def succeeded(
 
 
 def interrupted(delivery: Delivery) -> Outcome:
-    """The outcome of a job whose task was cancelled: by a wish, by the worker's end, or by itself."""
+    """The outcome of a job whose task was cancelled: by a wish, by the worker's end, or by
+    itself."""
     if delivery.interrupted == "cancelled":
         return Outcome(delivery, "c", delivery.wire, result='{"s":"cancelled"}')
     if delivery.interrupted is not None:
@@ -134,7 +139,13 @@ def again(
     if failures > retries:
         return failed(delivery, error)
     delay = backoff.delay(failures) if after is None else max(0.0, after)
-    log.warning("job %s %s runs again in %.3f s: %r", delivery.message.name, delivery.message.id, delay, error)
+    log.warning(
+        "job %s %s runs again in %.3f s: %r",
+        delivery.message.name,
+        delivery.message.id,
+        delay,
+        error,
+    )
     message = later(
         delivery.message, **{wire.ATTEMPT: failures, wire.CRASHES: None, wire.GRANTS: None}
     )

@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """Who may take how much, pure: priorities within a queue, queues within a worker.
 
-Priorities: of every ten jobs that are taken while all lanes have some, six are high, three normal, one is low. The pattern
-goes on from one take to the next, so that a worker with one free slot at a time keeps to it as well.
+Priorities: of every ten jobs that are taken while all lanes have some, six are high, three normal,
+one is low. The pattern
+goes on from one take to the next, so that a worker with one free slot at a time keeps to it as
+well.
 What a lane doesn't use, the others may: ``take.lua`` fills up by priority.
 """
 
@@ -15,7 +17,8 @@ LANES = "hnl"
 
 
 def shares(room: int, place: int) -> tuple[tuple[int, int, int], int]:
-    """The shares of h, n and l in ``room`` jobs from a place in the pattern on, and the place after them."""
+    """The shares of h, n and l in ``room`` jobs from a place in the pattern on, and the place
+    after them."""
     rounds, rest = divmod(room, len(PATTERN))
     picked = (PATTERN + PATTERN)[place : place + rest]
     high, normal, low = (PATTERN.count(lane) * rounds + picked.count(lane) for lane in LANES)
@@ -25,7 +28,8 @@ def shares(room: int, place: int) -> tuple[tuple[int, int, int], int]:
 class Slots:
     """The places for running jobs that the queues of one worker share.
 
-    While other queues press (their last take came back full), a queue keeps to its weight's part of all; else it may
+    While other queues press (their last take came back full), a queue keeps to its weight's part of
+    all; else it may
     use every place that is free."""
 
     def __init__(self, size: int, weights: Mapping[str, float]) -> None:

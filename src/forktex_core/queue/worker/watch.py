@@ -2,13 +2,18 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """What a worker looks after besides running jobs: what is due, dead workers, plans, notices.
 
-One connection that blocks on the queue's notices until the next thing is due, by the server's clock: a delayed job, a
-cron tick, or at the latest a second. A new job that is due before all others sends a notice, so delays are exact to
-the millisecond without polling. Every worker does this; each chore is one script, and whoever comes second finds
+One connection that blocks on the queue's notices until the next thing is due, by the server's
+clock: a delayed job, a
+cron tick, or at the latest a second. A new job that is due before all others sends a notice, so
+delays are exact to
+the millisecond without polling. Every worker does this; each chore is one script, and whoever comes
+second finds
 it done.
 
-Judging others dead needs more than an absent sign of life: after a restart of the server all signs have expired.
-So a worker judges only when it has seen the server without a break for longer than a sign lasts: the living have
+Judging others dead needs more than an absent sign of life: after a restart of the server all signs
+have expired.
+So a worker judges only when it has seen the server without a break for longer than a sign lasts:
+the living have
 given theirs by then.
 """
 

@@ -10,7 +10,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -34,9 +34,12 @@ RELAYS = 1.0  # seconds between two looks at the outbox
 class Worker:
     """Runs jobs of ``queues`` (each with its weight while all have work), ``concurrency`` at once.
 
-    ``grace``: seconds that running jobs get after SIGTERM or SIGINT (a second signal: none); what is left is given back.
-    ``burst``: end when nothing is left to take. ``signals``: whether to handle them (only ever in the main thread).
-    ``wedged_after``: seconds of a blocked event loop after which the worker counts as dead. ``name``: unique, or None."""
+    ``grace``: seconds that running jobs get after SIGTERM or SIGINT (a second signal: none); what
+    is left is given back.
+    ``burst``: end when nothing is left to take. ``signals``: whether to handle them (only ever in
+    the main thread).
+    ``wedged_after``: seconds of a blocked event loop after which the worker counts as dead.
+    ``name``: unique, or None."""
 
     def __init__(
         self,
@@ -111,7 +114,7 @@ class Worker:
         self, readers: list[asyncio.Task[None]], aside: list[asyncio.Task[None]]
     ) -> None:
         """Wait for the end; a task that ends by itself has met a defect, which is raised."""
-        ends = [asyncio.create_task(self._stop.wait())]
+        ends: list[asyncio.Task[Any]] = [asyncio.create_task(self._stop.wait())]
         if self._burst:
             ends.append(asyncio.create_task(self._until_drained()))
         try:
@@ -152,13 +155,14 @@ class Worker:
                 raise end
 
     def _heartbeat(self, loop: asyncio.AbstractEventLoop) -> Heartbeat:
+        def told(consumer: Consumer) -> Callable[[], None]:
+            def tell() -> None:
+                loop.call_soon_threadsafe(consumer.resync)
+
+            return tell
+
         pulses = [
-            Pulse(
-                consumer.queue.new_link(),
-                consumer.queue.dead_after,
-                self._about,
-                lambda consumer=consumer: loop.call_soon_threadsafe(consumer.resync),  # type: ignore[misc] - mypy can't infer a default's type here
-            )
+            Pulse(consumer.queue.new_link(), consumer.queue.dead_after, self._about, told(consumer))
             for consumer in self._consumers
         ]
         return Heartbeat(self.name, pulses, lambda: self._moved, self._wedged_after)
