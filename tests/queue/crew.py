@@ -63,9 +63,9 @@ async def disconnect(state: dict) -> None:
 
 
 @contextmanager
-def worker(url: str) -> Iterator[subprocess.Popen]:
+def worker(url: str, *options: str) -> Iterator[subprocess.Popen]:
     """A worker process, killed at the end of the block."""
-    process = subprocess.Popen([sys.executable, __file__, url])
+    process = subprocess.Popen([sys.executable, __file__, url, *options])
     try:
         yield process
     finally:
@@ -75,4 +75,6 @@ def worker(url: str) -> Iterator[subprocess.Popen]:
 
 if __name__ == "__main__":
     QUEUE.configure(sys.argv[1])
+    for option in sys.argv[2:]:
+        QUEUE.dead_after = float(option.partition("=")[2])
     asyncio.run(QUEUE.process(concurrency=20))

@@ -109,18 +109,31 @@ async def test_killer_is_dead_lettered_and_innocents_live(queue, work):
     await innocent.enqueue(1)
     for _ in range(3):
         await killed_worker(queue)
-        async with working(queue, concurrency=1) as judge:
-            await queue.pause()
+        await queue.pause()
 
-            async def taken_back() -> bool:
-                stats = await queue.stats()
-                return not any(worker.name == "gone" for worker in stats.workers)
+        async def taken_back() -> bool:
+            return not (await queue.stats()).held
 
+        async with working(queue):
             await eventually(taken_back)
-            assert judge.name
         await queue.resume()
-    letters = await queue.failures()
-    assert {letter.reason for letter in letters} == {"crashed"}
+    (letter,) = await queue.failures()
+    assert (letter.name, letter.reason, letter.crashes) == ("killer", "crashed", 3)
+    await work()
+    await eventually(lambda: ran == [1])
+
+
+async def test_real_killer_is_dead_lettered(crew_queue, client, redis_url):
+    """A job that kills its worker's process each time ends among the dead letters, and the queue goes on."""
+    await crew.die.enqueue(redis_url)
+    told = await crew.tell.enqueue(redis_url)
+    with ExitStack() as stack:
+        for _ in range(4):
+            stack.enter_context(crew.worker(redis_url, "--dead-after=1"))
+        (letter,) = await eventually(crew_queue.failures, timeout=20)
+        assert (letter.name, letter.reason) == ("die", "crashed")
+        assert int(await client.hget("died", letter.job_id)) == 3
+        await eventually(lambda: client.hget("told", told.id))
 
 
 async def test_long_job_is_not_doubled(queue, work):
@@ -147,7 +160,7 @@ async def test_long_job_is_not_doubled(queue, work):
 async def test_server_restart_loses_nothing(tmp_path):
     """Workers reconnect after a restart of the server (appendonly), nothing is lost, no live job is taken for dead."""
     server = EmbeddedRedis(path=tmp_path)
-    await asyncio.to_thread(server.start)
+    await server.start()
     ran: list[int] = []
     gate = asyncio.Event()
     async with Queue(server.url, dead_after=1.0, timeout=8) as queue:
@@ -162,8 +175,8 @@ async def test_server_restart_loses_nothing(tmp_path):
             await note.enqueue(0)
             await eventually(lambda: ran)
             await queue.enqueue_many([note.options(delay=1).call(n) for n in range(1, 100)])
-            await asyncio.to_thread(server.kill)
-            await asyncio.to_thread(server.start)
+            await server.kill()
+            await server.start()
             await note.enqueue(100)
             await eventually(lambda: len(ran) == 101)
             gate.set()
@@ -174,7 +187,7 @@ async def test_server_restart_loses_nothing(tmp_path):
 
             await eventually(settled)
         assert sorted(ran) == list(range(101))
-    await asyncio.to_thread(server.close)
+    await server.close()
 
 
 async def chaos(queue, client, url: str, jobs: int, kills: int) -> None:
