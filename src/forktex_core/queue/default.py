@@ -18,7 +18,7 @@ def init(redis_url: str) -> Queue:
     return default_queue.configure(redis_url)
 
 
-async def enqueue(name: str | AnyJob, *args: Any, **words: Any) -> Job[Any]:
+async def enqueue(name: str | AnyJob, /, *args: Any, **words: Any) -> Job[Any]:
     """`Queue.enqueue` of the default queue."""
     return await default_queue.enqueue(name, *args, **words)
 

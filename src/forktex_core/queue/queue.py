@@ -199,7 +199,7 @@ class Queue:
 
     # Enqueueing
 
-    async def enqueue(self, job: str | AnyJob, *args: Any, **words: Any) -> Job[Any]:
+    async def enqueue(self, job: str | AnyJob, /, *args: Any, **words: Any) -> Job[Any]:
         """Enqueue a job by its name: the arguments are the job's, but for the words of `Options`
         and ``session``.
 
