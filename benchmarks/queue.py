@@ -3,7 +3,8 @@
 """`queue` against arq, SAQ, taskiq and streaQ, and against a bare consumer group.
 
 Each engine runs in an environment of its own (below ``.tools/queue-peers``, made with pip when it is missing), on one
-server, one worker process with 100 jobs at once, alternating rounds; medians are printed with their ratios to ours.
+server, one worker process with 100 jobs at once, alternating rounds; medians are printed with
+their ratios to ours.
 
     python benchmarks/queue.py [--rounds 3] [--jobs 10000] [--redis URL]
 """
@@ -27,9 +28,9 @@ from forktex_core.embedded import EmbeddedRedis
 
 PEERS = {
     "arq": ["arq"],
-    "saq": ["saq[redis]", "hiredis"],
+    "saq": ["saq[redis]", "hiredis", "typing_extensions"],
     "taskiq": ["taskiq", "taskiq-redis", "hiredis"],
-    "streaq": ["streaq"],
+    "streaq": ["streaq", "redis"],
 }
 ENGINES = ["forktex", *PEERS, "floor"]
 
@@ -87,7 +88,9 @@ async def main() -> None:
     peers = [table[peer] for peer in PEERS]
     print(f"jobs/s: {ours['jobs/s'] / max(p['jobs/s'] for p in peers):.1f}x the fastest peer,")
     print(f"        {ours['jobs/s'] / floor['jobs/s']:.2f} of the bare consumer group")
-    print(f"bytes per job: {ours['bytes'] / min(p['bytes'] for p in peers):.2f} of the leanest peer")
+    print(
+        f"bytes per job: {ours['bytes'] / min(p['bytes'] for p in peers):.2f} of the leanest peer"
+    )
     for figure in ("p50 ms", "p99 ms"):
         best = min(p[figure] for p in peers)
         print(f"pickup {figure}: {ours[figure] / best:.2f} of the fastest peer")

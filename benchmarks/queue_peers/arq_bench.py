@@ -20,7 +20,9 @@ async def noop(_, sent):
 async def main():
     """Run the course."""
     pool = await create_pool(SETTINGS)
-    worker = Worker([noop], redis_settings=SETTINGS, max_jobs=100, keep_result=0, handle_signals=False)
+    worker = Worker(
+        [noop], redis_settings=SETTINGS, max_jobs=100, keep_result=0, handle_signals=False
+    )
     await course.run(lambda sent: pool.enqueue_job("noop", sent), worker.async_run)
 
 

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""The course that every engine runs: fill, bytes, drain in one worker, then pickups on an idle worker."""
+"""The course that every engine runs: fill, bytes, drain in one worker, then pickups on an idle
+worker."""
 
 import asyncio
 import json
@@ -12,14 +13,15 @@ from collections.abc import Awaitable, Callable
 import redis
 
 URL, JOBS = sys.argv[1], int(sys.argv[2])
-PICKUPS = 300
+PICKUPS = 100
 ran = 0
 picked: list[float] = []
 drained = asyncio.Event()
 
 
 def note(sent: float) -> None:
-    """What every engine's job does: 0 is a no-op that is counted, else the time at which it was sent."""
+    """What every engine's job does: 0 is a no-op that is counted, else the time at which it was
+    sent."""
     global ran
     if sent:
         picked.append(time.time() - sent)

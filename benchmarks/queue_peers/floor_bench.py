@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""A bare consumer group, one hundred entries a read, acknowledged and deleted in one pipeline: headroom, not a queue."""
+"""A bare consumer group, one hundred entries a read, acknowledged and deleted in one pipeline:
+headroom, not a queue."""
 
 import asyncio
 

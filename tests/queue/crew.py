@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""Jobs and workers in processes of their own: run as a script with a Redis URL, they run until killed."""
+"""Jobs and workers in processes of their own: run as a script with a Redis URL, they run until
+killed."""
 
 import asyncio
 import os

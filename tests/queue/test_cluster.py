@@ -49,7 +49,8 @@ async def cluster(tmp_path):
     """The clients of a fresh Cluster's three nodes."""
     with ExitStack() as stack:
         nodes = [
-            start(stack, tmp_path / str(i), free_port(), "--cluster-enabled", "yes") for i in range(3)
+            start(stack, tmp_path / str(i), free_port(), "--cluster-enabled", "yes")
+            for i in range(3)
         ]
         for number, node in enumerate(nodes):
             await eventually(lambda node=node: answers(node))

@@ -66,7 +66,8 @@ async def test_sigterm_gives_back_and_ends(crew_queue, client, redis_url):
 
 
 async def test_stop_gives_back_uncounted(queue):
-    """A job that is still running after the grace goes back to the front, and its crash count stays."""
+    """A job that is still running after the grace goes back to the front, and its crash count
+    stays."""
     started = []
 
     @queue.job
@@ -85,7 +86,8 @@ async def test_stop_gives_back_uncounted(queue):
 
 
 async def killed_worker(queue, take: int = 100) -> None:
-    """What a worker that died with jobs in hand leaves behind, without waiting for its sign of life."""
+    """What a worker that died with jobs in hand leaves behind, without waiting for its sign of
+    life."""
     from forktex_core.queue import scripts
 
     wire, root = queue.submitter.wire, queue.link.root
@@ -94,7 +96,8 @@ async def killed_worker(queue, take: int = 100) -> None:
 
 
 async def test_killer_is_dead_lettered_and_innocents_live(queue, work):
-    """A job that takes its worker down each time is a dead letter after three; what was beside it runs."""
+    """A job that takes its worker down each time is a dead letter after three; what was beside it
+    runs."""
     ran = []
 
     @queue.job
@@ -124,7 +127,8 @@ async def test_killer_is_dead_lettered_and_innocents_live(queue, work):
 
 
 async def test_real_killer_is_dead_lettered(crew_queue, client, redis_url):
-    """A job that kills its worker's process each time ends among the dead letters, and the queue goes on."""
+    """A job that kills its worker's process each time ends among the dead letters, and the queue
+    goes on."""
     await crew.die.enqueue(redis_url)
     told = await crew.tell.enqueue(redis_url)
     with ExitStack() as stack:
@@ -137,13 +141,14 @@ async def test_real_killer_is_dead_lettered(crew_queue, client, redis_url):
 
 
 async def test_long_job_is_not_doubled(queue, work):
-    """A job that runs longer than a sign of life lasts, even blocking the loop, runs once while its worker lives."""
+    """A job that runs longer than a sign of life lasts, even blocking the loop, runs once while
+    its worker lives."""
     ran = []
 
     @queue.job
     async def block() -> None:
         ran.append(1)
-        time.sleep(2.5)  # noqa: ASYNC251 - it blocks the loop on purpose
+        time.sleep(2.5)
 
     await work()
     await block.enqueue()
@@ -158,7 +163,8 @@ async def test_long_job_is_not_doubled(queue, work):
 
 
 async def test_server_restart_loses_nothing(tmp_path):
-    """Workers reconnect after a restart of the server (appendonly), nothing is lost, no live job is taken for dead."""
+    """Workers reconnect after a restart of the server (appendonly), nothing is lost, no live job
+    is taken for dead."""
     server = EmbeddedRedis(path=tmp_path)
     await server.start()
     ran: list[int] = []
@@ -220,7 +226,8 @@ async def chaos(queue, client, url: str, jobs: int, kills: int) -> None:
 
 
 async def test_chaos(crew_queue, client, redis_url):
-    """3,000 jobs, two killed workers: each ran, none is lost or stuck, duplicates only of killed workers' jobs."""
+    """3,000 jobs, two killed workers: each ran, none is lost or stuck, duplicates only of killed
+    workers' jobs."""
     await chaos(crew_queue, client, redis_url, 3_000, 2)
 
 

@@ -42,7 +42,9 @@ def test_types(tmp_path):
     (tmp_path / "typed.py").write_text(TYPED)
     command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "typed.py"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    lines = sorted({int(line.split(":")[1]) for line in done.stdout.splitlines() if "error" in line})
+    lines = sorted(
+        {int(line.split(":")[1]) for line in done.stdout.splitlines() if "error" in line}
+    )
     assert lines == [13, 14, 15, 16], done.stdout
 
 
@@ -60,7 +62,8 @@ def test_import_is_light():
 
 
 def test_command(redis_url):
-    """The command shows failures as JSON, requeues, asks before it purges, and names what is wrong."""
+    """The command shows failures as JSON, requeues, asks before it purges, and names what is
+    wrong."""
 
     async def fill() -> None:
         async with module.Queue(redis_url) as queue:

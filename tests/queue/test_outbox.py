@@ -56,7 +56,8 @@ async def test_commit_relays_and_rollback_forgets(boxed, engine):
 
 
 async def test_crash_before_and_after_the_relay(boxed, engine):
-    """A job whose process died after the commit is relayed by others; one relayed but not deleted isn't doubled."""
+    """A job whose process died after the commit is relayed by others; one relayed but not deleted
+    isn't doubled."""
     note = boxed.jobs["note"]
     async with AsyncSession(engine) as session:
         await note.options(session=session).enqueue(1)
@@ -98,4 +99,6 @@ async def test_inline(queue):
         await half.enqueue(4)
         with pytest.raises(ValueError, match="-1"):
             await half.enqueue(-1)
-    assert [(job.name, job.arguments, job.result) for job in ran.jobs] == [("half", {"number": 4}, 2.0)]
+    assert [(job.name, job.arguments, job.result) for job in ran.jobs] == [
+        ("half", {"number": 4}, 2.0)
+    ]

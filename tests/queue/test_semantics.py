@@ -85,7 +85,8 @@ async def test_wrong_arguments_fail_at_the_caller(queue, args, kwargs):
 
 
 async def test_unknown_and_large_fail_at_the_caller(redis_url):
-    """An unknown job and an argument that is too large fail where they are enqueued, with the way out."""
+    """An unknown job and an argument that is too large fail where they are enqueued, with the way
+    out."""
     async with Queue(redis_url, max_bytes=100) as queue:
 
         @queue.job
@@ -121,7 +122,8 @@ async def test_unreachable_server_is_named():
 
 
 async def test_retries_then_dead_letter_then_requeue(queue, work):
-    """A failing job runs retries + 1 times, is a dead letter with its failure, and can be put back."""
+    """A failing job runs retries + 1 times, is a dead letter with its failure, and can be put
+    back."""
     attempts = []
 
     @queue.job(retries=2, backoff=FAST, keep=60)
@@ -171,7 +173,8 @@ async def test_timeout(queue, work):
 
 
 async def test_delay_is_exact(queue, work):
-    """Delayed jobs start within milliseconds of their time, also one that is due before all others."""
+    """Delayed jobs start within milliseconds of their time, also one that is due before all
+    others."""
     late = []
 
     @queue.job
@@ -263,7 +266,8 @@ async def test_rate_limit(queue, work):
 
 
 async def test_concurrency_by_key(queue, work):
-    """At most so many run at once for each key; the waiting ones follow in order, and no slot stays behind."""
+    """At most so many run at once for each key; the waiting ones follow in order, and no slot
+    stays behind."""
     now: dict[str, int] = {}
     most: dict[str, int] = {}
     order = []
@@ -337,7 +341,8 @@ async def test_cancelled_while_the_worker_blocks(queue, work):
 
 
 async def test_pause_and_resume(queue, work):
-    """A paused queue starts nothing, not even for a worker that was blocked on it; resuming goes on."""
+    """A paused queue starts nothing, not even for a worker that was blocked on it; resuming goes
+    on."""
     ran = []
 
     @queue.job
@@ -427,7 +432,8 @@ async def test_no_result(queue):
 
 
 async def test_hooks_and_middleware(queue):
-    """Start-up hooks come first, shut-down hooks last, middleware around each job, outermost first."""
+    """Start-up hooks come first, shut-down hooks last, middleware around each job, outermost
+    first."""
     seen = []
 
     @queue.on_startup

@@ -82,7 +82,11 @@ def stats_table(found: Stats) -> Table:
         (f"waiting, {name}", lane.waiting, f"oldest {lane.age} s" if lane.age else "")
         for name, lane in found.lanes.items()
     ]
-    rows += [("held", found.held, ""), ("delayed", found.delayed, ""), ("limited", found.limited, "")]
+    rows += [
+        ("held", found.held, ""),
+        ("delayed", found.delayed, ""),
+        ("limited", found.limited, ""),
+    ]
     rows += [("dead", found.dead, ""), ("paused", found.paused, "")]
     rows += [
         (job, sum(events.values()), ", ".join(f"{k} {v}" for k, v in sorted(events.items())))
@@ -134,7 +138,9 @@ def requeue(context: click.Context, letters: tuple[str, ...], everything: bool) 
 def purge(context: click.Context, what: Any, yes: bool) -> None:
     """Drop waiting jobs, delayed and limited ones, or dead letters."""
     if not yes:
-        click.confirm(f"Drop all {what} jobs of queue {context.obj[1]!r} for good?", abort=True, err=True)
+        click.confirm(
+            f"Drop all {what} jobs of queue {context.obj[1]!r} for good?", abort=True, err=True
+        )
     report(context, "purged", ask(context, lambda queue: queue.purge(what)))
 
 

@@ -2,14 +2,16 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """A job in a worker's hand, and how it ends."""
 
-import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TYPE_CHECKING
 
 from forktex_core.queue.definition import Definition
 from forktex_core.queue.message import Message
 from forktex_core.queue.scripts import Word
+
+if TYPE_CHECKING:
+    import asyncio
 
 type Verb = Literal["s", "f", "c", "x", "r", "g"]
 type Reason = Literal["cancelled", "stopping", "lost"]

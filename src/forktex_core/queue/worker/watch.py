@@ -20,18 +20,18 @@ given theirs by then.
 import asyncio
 import logging
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from redis.exceptions import ResponseError
 
 from forktex_core.queue import scripts
-from forktex_core.queue.cron import Cron
 from forktex_core.queue.errors import QueueError
 from forktex_core.queue.link import TRANSIENT
 
 if TYPE_CHECKING:
+    from forktex_core.queue.cron import Cron
+    from collections.abc import Callable
     from forktex_core.queue.queue import Queue
 
 log = logging.getLogger("forktex_core.queue")
