@@ -30,8 +30,9 @@ from forktex_core.queue.errors import QueueError
 from forktex_core.queue.link import TRANSIENT
 
 if TYPE_CHECKING:
-    from forktex_core.queue.cron import Cron
     from collections.abc import Callable
+
+    from forktex_core.queue.cron import Cron
     from forktex_core.queue.queue import Queue
 
 log = logging.getLogger("forktex_core.queue")

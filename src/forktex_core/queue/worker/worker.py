@@ -145,9 +145,8 @@ class Worker:
         for consumer, end in zip(self._consumers, ends, strict=True):
             if isinstance(end, (*TRANSIENT, QueueError)):
                 log.warning(
-                    "worker %s could not take leave of %r: others take its jobs back when its sign
-                    of "
-                    "life has expired (%r)",
+                    "worker %s could not take leave of %r: others take its jobs back when "
+                    "its sign of life has expired (%r)",
                     self.name,
                     consumer.queue,
                     end,
