@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """`queue` against arq, SAQ, taskiq and streaQ, and against a bare consumer group.
 
-Each engine runs in an environment of its own (below ``.tools/queue-peers``, made with pip when it is missing), on one
+Each engine runs in an environment of its own (below ``.tools/queue-peers``, made with pip when
+it is missing), on one
 server, one worker process with 100 jobs at once, alternating rounds; medians are printed with
 their ratios to ours.
 

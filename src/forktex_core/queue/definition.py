@@ -54,7 +54,7 @@ class Definition:
     def __post_init__(self) -> None:
         if self.priority not in LANES:
             raise ConfigurationError(
-                f"job {self.name!r}: there is no priority {self.priority!r}, only {', '.join(LANES)}"
+                f"job {self.name!r}: no priority {self.priority!r}, only {', '.join(LANES)}"
             )
         if self.retries < 0 or (self.timeout is not None and self.timeout <= 0):
             raise ConfigurationError(
@@ -101,9 +101,7 @@ class Options:
         if self.at is not None and self.at.tzinfo is None:
             raise ConfigurationError(f"at={self.at!r} has no time zone: give an aware datetime")
         if self.priority is not None and self.priority not in LANES:
-            raise ConfigurationError(
-                f"there is no priority {self.priority!r}, only {', '.join(LANES)}"
-            )
+            raise ConfigurationError(f"no priority {self.priority!r}, only {', '.join(LANES)}")
 
 
 @dataclass(slots=True)

@@ -55,7 +55,7 @@ def engine_of(queue: "Queue") -> "AsyncEngine":
     """The outbox's database. Raises ConfigurationError without one."""
     if queue.outbox is None:
         raise ConfigurationError(
-            f"{queue!r} has no outbox: give Queue(outbox=engine), the engine of the session's database"
+            f"{queue!r} has no outbox: give Queue(outbox=engine), that of the session"
         )
     return queue.outbox
 

@@ -167,7 +167,7 @@ class Queue:
         name = settings.pop("name", None) or function.__name__
         if name in self.jobs or "\n" in name:
             raise ConfigurationError(
-                f"queue {self.name!r} has a job {name!r} already: give one of them @queue.job(name=…)"
+                f"queue {self.name!r} has a job {name!r} already: give one @queue.job(name=…)"
             )
         settings["limits"] = tuple(settings.get("limits", ()))
         timeout = settings.get("timeout")

@@ -59,9 +59,9 @@ class Consumer:
         worker: str,
         slots: Slots,
         about: Callable[[], dict[str, Any]],
+        *,
         threads: Callable[[], ThreadPoolExecutor],
         state: dict[str, Any],
-        *,
         burst: bool = False,
     ) -> None:
         self.queue, self.worker, self.drained = queue, worker, asyncio.Event()

@@ -91,7 +91,15 @@ class Worker:
     async def _serve(self, state: dict[str, Any]) -> None:
         slots = Slots(self._concurrency, {q.name: weight for q, weight in self._queues.items()})
         self._consumers = [
-            Consumer(queue, self.name, slots, self._about, self._threads, state, burst=self._burst)
+            Consumer(
+                queue,
+                self.name,
+                slots,
+                self._about,
+                threads=self._threads,
+                state=state,
+                burst=self._burst,
+            )
             for queue in self._queues
         ]
         heartbeat = self._heartbeat(asyncio.get_running_loop())
