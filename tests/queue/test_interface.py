@@ -56,7 +56,10 @@ def test_public_surface():
 
 def test_import_is_light():
     """Importing the module loads no client, no driver and no validator."""
-    code = "import forktex_core.queue, sys; print([m for m in ('redis','pydantic','sqlalchemy','click') if m in sys.modules])"
+    code = (
+        "import forktex_core.queue, sys; "
+        "print([m for m in ('redis','pydantic','sqlalchemy','click') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
