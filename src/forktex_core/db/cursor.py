@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """Page cursors: opaque text that says after (or before) which row a page begins.
 
-A cursor is `base64url(mac | json([query, backward, values]))`. `query` is a digest of the model, the
-sort, the filters and the organisation: a cursor only fits the query that it came from. The MAC is
-HMAC-SHA256 cut to 12 bytes; without a key of the service's own it finds damage, not forgery. So the
-values are decoded by the types of the fields, and within what PostgreSQL can hold: whatever a
-client sends, the worst answer is `CursorError`.
+A cursor is `base64url(mac | json([query, backward, values]))`. `query` is a digest of the model,
+the sort, the filters and the organisation: a cursor only fits its own query. The MAC is HMAC-SHA256
+cut to 12 bytes; without a key of the service's own it finds damage, not forgery. So the values are
+decoded by the types of the fields, and within what PostgreSQL can hold: whatever a client sends,
+the worst answer is `CursorError`.
 """
 
 import base64
@@ -14,7 +14,6 @@ import enum
 import hashlib
 import hmac
 import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -22,7 +21,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Numeric, SmallInteger
+from sqlalchemy import BigInteger, Float, SmallInteger
 from sqlalchemy.types import TypeEngine
 
 from forktex_core.db.errors import CursorError, InvalidValueError
@@ -30,6 +29,7 @@ from forktex_core.db.fields import python_type
 from forktex_core.db.sorting import SortKey
 
 _MAC_BYTES = 12
+_DIGITS = 10_000  # PostgreSQL's numeric holds 131,072 before the point
 _LONGEST = 65_536  # characters; a row of an index is far smaller
 _DAMAGED = "the cursor is damaged; pass it back exactly as it came, or start again without one"
 
@@ -57,7 +57,7 @@ def encode_cursor(cursor: Cursor, keys: Sequence[SortKey], query: str, key: byte
     return base64.urlsafe_b64encode(_mac(key, payload) + payload).rstrip(b"=").decode()
 
 
-def decode_cursor(text: str, keys: Sequence[SortKey], query: str, key: bytes) -> Cursor:
+def decode_cursor(text: Any, keys: Sequence[SortKey], query: str, key: bytes) -> Cursor:
     """The cursor that `text` stands for; `CursorError` for anything else."""
     made_for, backward, values = _open(text, key)
     if made_for != query:
@@ -82,7 +82,7 @@ def _decode(key: SortKey, value: Any) -> Any:
     return None
 
 
-def _open(text: str, key: bytes) -> tuple[Any, Any, Any]:
+def _open(text: Any, key: bytes) -> tuple[Any, Any, Any]:
     if not isinstance(text, str) or len(text) > _LONGEST:
         raise CursorError(_DAMAGED)
     try:
@@ -110,21 +110,15 @@ def _codec(key: SortKey) -> _Codec:
     kind = key.attribute.type
     expected = python_type(kind)
     if expected is not None and issubclass(expected, enum.Enum):
-        return _Codec(lambda value: value.name, lambda name: expected[name])
-    if expected is float and isinstance(kind, Numeric) and not _is_float(kind):
-        expected = None  # a decimal that was read as a float is not the value in the database
+        return _Codec(lambda value: value.name, expected.__members__.__getitem__)
+    if expected in {float, Decimal} and (expected is float) != isinstance(kind, Float):
+        expected = None  # what Python got is not exactly the value in the database
     if expected not in _MAKERS:
         raise InvalidValueError(
             f"{key.name} has the type {kind!r}, which pages cannot be sorted by; sort by another "
             "field, or use offset pages"
         )
     return _MAKERS[expected](kind)
-
-
-def _is_float(kind: TypeEngine[Any]) -> bool:
-    return kind.__visit_name__ in {"float", "FLOAT", "REAL", "double", "double_precision"} or (
-        kind.__visit_name__ in {"DOUBLE", "DOUBLE_PRECISION"}
-    )
 
 
 def _int(kind: TypeEngine[Any]) -> _Codec:
@@ -154,7 +148,7 @@ def _str(_kind: TypeEngine[Any]) -> _Codec:
 def _decimal(_kind: TypeEngine[Any]) -> _Codec:
     def decode(value: str) -> Decimal:
         number = Decimal(value)
-        if number.is_finite() and not (number.adjusted() < 1000 and len(value) < 20_000):
+        if number.is_finite() and not (number.adjusted() < _DIGITS and len(value) < _DIGITS):
             raise ValueError("too large for numeric")
         return number
 

@@ -28,8 +28,10 @@ def _in(attribute: InstrumentedAttribute[Any], values: list[Any]) -> ColumnEleme
 def _not_in(attribute: InstrumentedAttribute[Any], values: list[Any]) -> ColumnElement[bool]:
     given = [value for value in values if value is not None]
     apart = attribute.not_in(given)
-    return or_(apart, attribute.is_(None)) if len(given) == len(values) else apart_from_null(
-        attribute, apart
+    return (
+        or_(apart, attribute.is_(None))
+        if len(given) == len(values)
+        else apart_from_null(attribute, apart)
     )
 
 
@@ -126,7 +128,7 @@ def _checked_values(
         raise InvalidValueError(f"{what} takes a list of values, not {values!r}")
     # A set has another order in every process; a cursor's fingerprint must not.
     listed = sorted(values, key=repr) if isinstance(values, (set, frozenset)) else list(values)
-    if operator == "between" and (len(listed) != 2 or None in listed):
+    if operator == "between" and (len(listed) != len(("lower", "upper")) or None in listed):
         raise InvalidValueError(f"{what} takes a lower and an upper bound, not {values!r}")
     for value in listed:
         if value is not None:

@@ -37,16 +37,16 @@ def _row_comparison(keys: Sequence[SortKey], values: Sequence[Any]) -> ColumnEle
     known = tuple_(
         *[literal(value, key.attribute.type) for key, value in zip(keys, values, strict=True)]
     )
-    return ours < known if keys[0].descending else ours > known
+    after: ColumnElement[bool] = ours < known if keys[0].descending else ours > known
+    return after
 
 
 def _beyond(key: SortKey, value: Any) -> ColumnElement[bool]:
     field = key.attribute
     if value is None:
         return field.is_not(None) if key.descending else false()
-    if key.descending:
-        return field < value
-    return or_(field > value, field.is_(None)) if key.nullable else field > value
+    further: ColumnElement[bool] = field < value if key.descending else field > value
+    return or_(further, field.is_(None)) if key.nullable and not key.descending else further
 
 
 def _same(key: SortKey, value: Any) -> ColumnElement[bool]:

@@ -18,7 +18,7 @@ from forktex_core.db.session import ORG_SETTING
 
 _POLICY = "forktex_org_scope"
 _BYPASS = "forktex_every_org"
-_dialect = postgresql.dialect()
+_dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's own
 
 
 def row_security_ddl(*models: type[OrgScopedMixin], every_org_role: str | None = None) -> list[str]:

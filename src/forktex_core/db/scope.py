@@ -102,7 +102,9 @@ class OrgScopedMixin:
     def in_scope(entity: Any) -> ColumnElement[bool]:
         """The filter for the organisation in scope when the statement runs, fail-closed."""
         name = entity.__name__
-        org: BindParameter[Any] = bindparam("org_scope", callable_=lambda: required_org(name), unique=True)
+        org: BindParameter[Any] = bindparam(
+            "org_scope", callable_=lambda: required_org(name), unique=True
+        )
         own: ColumnElement[bool] = entity.org_id == org
         return own
 
