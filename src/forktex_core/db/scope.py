@@ -115,6 +115,6 @@ def _register(mapper: Mapper[Any], model: type[Any]) -> None:
     if column.default is None:
         column.default = ColumnDefault(lambda: required_org(model.__name__))
     for table in mapper.tables:
-        assert isinstance(table, Table)  # noqa: S101 - models are mapped to tables
+        assert isinstance(table, Table)
         table.info[SCOPED] = model.__name__
         scoped_table_names[table.name.lower()] = model.__name__
