@@ -84,9 +84,7 @@ async def test_a_thousand_cancelled_tasks_leak_no_connection(database: Server) -
 async def test_every_place_in_the_pool_is_usable_after_the_storm(database: Server) -> None:
     """All connections can be had at once again: no place in the pool is lost."""
     await execute(database, "CREATE TABLE done (number integer)")
-    init_engine(
-        database.url, pool_size=POOL, max_overflow=0, pool_timeout=5, application_name=NAME
-    )
+    init_engine(database.url, pool_size=POOL, max_overflow=0, pool_timeout=5, application_name=NAME)
     chance = random.Random(11)
     await asyncio.gather(*(cancelled_at_random(chance) for _ in range(200)))
     together = asyncio.Barrier(POOL)
