@@ -271,11 +271,15 @@ async def test_an_engine_without_a_registry(notes: Server) -> None:
     await database.close()
 
 
+def _lose() -> None:
+    Database("postgresql://localhost/x", name="lost")
+    gc.collect()
+
+
 def test_an_engine_that_nobody_closed_warns() -> None:
     """Losing the last reference to an open `Database` is a ResourceWarning with the mend."""
     with pytest.warns(ResourceWarning, match="'lost' was never closed; await close_engine"):
-        Database("postgresql://localhost/x", name="lost")
-        gc.collect()
+        _lose()
 
 
 # The read replica
