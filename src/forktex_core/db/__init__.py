@@ -38,6 +38,10 @@ from forktex_core.db.registry import (
     healthcheck,
     init_engine,
 )
+from forktex_core.db.retry import retry_transaction
+from forktex_core.db.row_security import drop_row_security_ddl, row_security_ddl
+from forktex_core.db.scope import OrgScopedMixin, current_org, org_scope, unscoped
+from forktex_core.db.soft_delete import SoftDeleteMixin, include_deleted
 from forktex_core.db.timestamps import TimestampMixin
 from forktex_core.db.uuid7 import uuid7
 from forktex_core.db.versioning import VersionedMixin
@@ -63,9 +67,11 @@ __all__ = [
     "NotFoundError",
     "NotInitializedError",
     "NotNullError",
+    "OrgScopedMixin",
     "QueryError",
     "RetriesExhaustedError",
     "ScopeError",
+    "SoftDeleteMixin",
     "StaleVersionError",
     "TimestampMixin",
     "UniqueError",
@@ -77,10 +83,17 @@ __all__ = [
     "acting_as",
     "close_engine",
     "current_actor",
+    "current_org",
+    "drop_row_security_ddl",
     "get_database",
     "get_engine",
     "get_session",
     "healthcheck",
+    "include_deleted",
     "init_engine",
+    "org_scope",
+    "retry_transaction",
+    "row_security_ddl",
+    "unscoped",
     "uuid7",
 ]

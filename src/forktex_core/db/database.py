@@ -209,7 +209,12 @@ def _milliseconds(seconds: float) -> str:
 def _connect_clearly(dialect: Any, _record: Any, cargs: Any, cparams: dict[str, Any]) -> Any:
     try:
         return dialect.connect(*cargs, **cparams)
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
+    except (
+        OSError,
+        asyncpg.PostgresError,
+        asyncpg.InterfaceError,
+        dialect.loaded_dbapi.Error,
+    ) as exc:
         where = URL.create(
             "postgresql",
             cparams.get("user"),
