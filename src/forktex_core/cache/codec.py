@@ -113,5 +113,5 @@ def _load_plain(data: bytes) -> object:
 
 
 _DECODER = json.JSONDecoder()
-_SCAN = make_scanner(_DECODER)
+_SCAN = make_scanner(_DECODER)  # type: ignore[arg-type]  # typeshed wants its own class
 _PLAIN: Codec[Any] = Codec(_dump_plain, _load_plain)
