@@ -70,7 +70,7 @@ async def test_a_reply_cut_in_the_middle(redis_url: str) -> None:
 
 
 async def test_a_connection_with_unread_data_is_not_used() -> None:
-    """A reply that nobody asked for is nobody's: its connection is replaced before the next call."""
+    """A reply that nobody asked for is nobody's: its connection is replaced before it is used."""
     async with Server() as server, Proxy(server.port) as proxy:
         await init(proxy.url)
         await set_json("k", 1)
