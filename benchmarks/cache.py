@@ -225,4 +225,5 @@ if __name__ == "__main__":
     if "--here" in sys.argv:
         asyncio.run(run())
     else:
-        raise SystemExit(subprocess.call([own_environment(), __file__, "--here"]))
+        # -P: the other benchmarks of this folder aren't to be imported for modules of their names
+        raise SystemExit(subprocess.call([own_environment(), "-P", __file__, "--here"]))

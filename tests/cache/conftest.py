@@ -18,7 +18,7 @@ def tallies() -> Tallies:
 @pytest.fixture
 async def cache(redis_url: str, tallies: Tallies) -> AsyncIterator[CacheClient]:
     """The default client, with a prefix and a counting hook."""
-    yield await init(redis_url, prefix="svc", hook=tallies)
+    yield await init(redis_url, prefix="svc", hook=tallies, timeouts=2)
     await close()
 
 

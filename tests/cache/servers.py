@@ -163,6 +163,7 @@ class Proxy:
         self._upstream = upstream
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
         self.silent = False
         self.cut_after: int | None = None
         self.connections = 0
@@ -175,6 +176,7 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self._writers.add(writer)
         there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._upstream)
         both = [
             asyncio.create_task(self._copy(reader, there_writer, replies=False)),
@@ -186,8 +188,14 @@ class Proxy:
             task.cancel()
         await asyncio.gather(*both, return_exceptions=True)
         self._tasks.difference_update(both)
+        self._writers.discard(writer)
         writer.close()
         there_writer.close()
+
+    def inject(self, data: bytes) -> None:
+        """Send every client what no server sent."""
+        for writer in self._writers:
+            writer.write(data)
 
     async def _copy(
         self, source: asyncio.StreamReader, target: asyncio.StreamWriter, *, replies: bool

@@ -607,6 +607,7 @@ async def test_the_local_tier_forgets_when_the_server_is_lost(
         await eventually(kept)
         server.kill()
         await eventually(lambda: len(client.local) == 0)
+        assert not client.tracker.ready("lost")  # what is read unwatched would not be kept
         body.value = "new"
         with caplog.at_level(logging.WARNING, "forktex_core.cache"):
             assert [await get() for _ in range(5)] == ["new"] * 5

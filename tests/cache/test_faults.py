@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from redis.asyncio import Redis
 
 from forktex_core.cache import (
     CacheClient,
@@ -66,6 +67,19 @@ async def test_a_reply_cut_in_the_middle(redis_url: str) -> None:
         assert await get_json("short") == "y"
         assert await get_json("long") == "x" * 5_000
         await client.close()
+
+
+async def test_a_connection_with_unread_data_is_not_used() -> None:
+    """A reply that nobody asked for is nobody's: its connection is replaced before it is used."""
+    async with Server() as server, Proxy(server.port) as proxy:
+        await init(proxy.url)
+        await set_json("k", 1)
+        before = proxy.connections
+        proxy.inject(b"$1\r\n9\r\n")
+        async with Redis.from_url(proxy.url) as other:  # a later round trip through the same proxy
+            await other.get("k")
+        assert [await get_json("k") for _ in range(3)] == [1, 1, 1]
+        assert proxy.connections == before + 2
 
 
 async def test_a_server_restart(caplog: pytest.LogCaptureFixture) -> None:

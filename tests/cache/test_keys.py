@@ -178,6 +178,12 @@ def test_arguments_have_one_text_each(first: object, second: object) -> None:
     assert (stable_text(first) == stable_text(second)) == (typed(first) == typed(second))
 
 
+@pytest.mark.parametrize("value", [42, True, None, 1.5, b"x", ["a"], {"a": 1}])
+def test_a_string_cannot_pose_as_another_type(value: object) -> None:
+    """The text of a number as a string is another key than the number."""
+    assert stable_text(stable_text(value)) != stable_text(value)
+
+
 def test_unordered_arguments_have_an_order() -> None:
     """Sets and dictionaries give one text whatever their order."""
     assert stable_text({"a": 1, "b": 2}) == stable_text({"b": 2, "a": 1})

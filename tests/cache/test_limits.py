@@ -4,6 +4,7 @@
 
 import asyncio
 import itertools
+import random
 import time
 
 import pytest
@@ -129,6 +130,45 @@ async def test_no_window_admits_more_than_the_bound(
             for start in admitted:
                 worst = max(worst, sum(start <= at < start + window for at in admitted))
     assert limit <= worst <= bound
+
+
+@pytest.mark.parametrize("algorithm", ["log", "buckets", "gcra"])
+async def test_no_shorter_wait_would_do(redis_url: str, algorithm: str) -> None:
+    """To the microsecond of the server's clock: admitted after the wait, denied just before it."""
+    from forktex_core.cache.script import Script
+
+    source = Script("limit")._source.replace(
+        "redis.call('TIME')", "cjson.decode(table.remove(ARGV))"
+    )
+    rng, now, denied = random.Random(5), 1_700_000_000_000_000, 0
+    async with Redis.from_url(redis_url) as client:
+
+        async def ask(mode: str, cost: int, at: int) -> int:
+            clock = f"[{at // 1_000_000},{at % 1_000_000}]"
+            words = (mode, cost, algorithm, 7, 1_000_003, 7, clock)
+            reply = await client.eval(source, 1, "least", *map(str, words))
+            await client.persist("least")
+            return int(reply[0] if mode == "peek" else reply)
+
+        for _ in range(200):
+            now += rng.randrange(400_000)
+            cost = rng.randint(1, 3)
+            if wait := await ask("take", cost, now):
+                denied += 1
+                assert await ask("peek", cost, now + wait - 1) == 1
+                assert await ask("peek", cost, now + wait) == 0
+    assert 20 < denied < 180
+
+
+@pytest.mark.parametrize(("algorithm", "least"), [("log", 60), ("buckets", 120), ("gcra", 60)])
+async def test_state_outlives_what_it_counts(
+    cache: CacheClient, algorithm: str, least: int
+) -> None:
+    """A key expires by itself, and not before its admissions have left every window."""
+    limiter = RateLimiter("life", Limit(10, 60, algorithm))  # type: ignore[arg-type]
+    await limiter.hit("k", cost=10)
+    [key] = limiter._keys(cache, "k")
+    assert least - 3 < await get_client().pttl(key) / 1000 <= least + 1
 
 
 async def test_several_limits_are_one_decision(cache: CacheClient) -> None:

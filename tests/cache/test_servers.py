@@ -5,6 +5,8 @@
 import asyncio
 import datetime as dt
 import ipaddress
+import random
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from opentelemetry.instrumentation.redis import RedisInstrumentor
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from redis.asyncio import Redis
 
 from forktex_core.cache import (
     CacheConfigurationError,
@@ -41,7 +44,7 @@ from forktex_core.cache import (
     rate_limit,
     set_json,
 )
-from tests.cache.servers import Cluster, Sentinels, Server
+from tests.cache.servers import Cluster, Proxy, Sentinels, Server
 from tests.waiting import eventually
 
 
@@ -152,6 +155,103 @@ async def test_failover_of_a_primary_under_load(cluster: Cluster) -> None:
     assert wrong == []
     assert failed > 0
     assert (await client.health()).ok
+
+
+async def test_limits_and_counters_when_a_primary_fails(
+    cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While a primary fails over nothing is sent twice: a counter never exceeds its attempts, a
+    limiter on the living primaries stays exact, and the log has one line of the outage.
+    """
+    client = await init(cluster.url, cluster=True, fail_open=True)
+    limiter = RateLimiter("failover", Limit(20, 600), fail_closed=True)
+    owners = {n: client.driver.node_of(f"count-{n}") for n in range(12)}
+    gates = {n: client.driver.node_of(limiter._keys(client, n)[0]) for n in range(12)}
+    dead = f"127.0.0.1:{cluster.nodes[0].port}"
+    assert {dead} < set(owners.values()) & set(gates.values())
+    answered: Counter[int] = Counter()
+    attempts: Counter[int] = Counter()
+    admitted: Counter[int] = Counter()
+    stop = asyncio.Event()
+
+    async def load(number: int) -> None:
+        while not stop.is_set():
+            attempts[number] += 1
+            admitted[number] += (await limiter.hit(number)).ok
+            try:
+                await incr(f"count-{number}", ttl=600)
+            except CacheUnavailableError:
+                await asyncio.sleep(0.005)
+            else:
+                answered[number] += 1
+
+    tasks = [asyncio.create_task(load(n)) for n in owners]
+    await eventually(lambda: len(answered) == 12 and min(answered.values()) > 20)
+    cluster.nodes[0].kill()
+    await eventually(lambda: cluster.promoted(0), timeout=20)
+    before = answered.copy()
+    await eventually(lambda: all(answered[n] > before[n] for n in owners), timeout=15)
+    stop.set()
+    await asyncio.gather(*tasks)
+    for number, owner in owners.items():
+        count = await get_json(f"count-{number}")
+        assert count <= attempts[number]
+        assert count >= answered[number] or owner == dead
+        assert admitted[number] == 20 or gates[number] == dead
+        assert 20 <= admitted[number] <= 40
+        assert (await limiter.peek(number)).remaining == 0
+    assert sum(attempts.values()) > sum(answered.values())
+    assert [r.levelname for r in caplog.records if "going on without it" in r.message] == [
+        "WARNING"
+    ]
+
+
+@pytest.fixture
+async def proxied() -> AsyncIterator[Proxy]:
+    """A proxy before a cluster of one node, which announces the proxy as its own address."""
+    async with Server("--cluster-enabled", "yes") as server, Proxy(server.port) as proxy:
+        async with Redis.from_url(server.url, decode_responses=True) as direct:
+            await direct.config_set("cluster-announce-ip", "127.0.0.1")
+            await direct.config_set("cluster-announce-port", proxy.port)
+            await direct.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+
+            async def covered() -> bool:
+                return "ok" in str(await direct.execute_command("CLUSTER", "INFO"))[:40]
+
+            await eventually(covered)
+        yield proxy
+
+
+async def test_a_reply_cut_in_the_middle_on_a_cluster(proxied: Proxy) -> None:
+    """Half a reply is an error for its caller, and nothing of it is left for the next."""
+    await init(proxied.url, cluster=True)
+    await set_json("long", "x" * 5_000)
+    await set_json("short", "y")
+    proxied.cut_after = 3_000
+    with pytest.raises(CacheUnavailableError):
+        await get_json("long")
+    proxied.cut_after = None
+    assert await get_json("short") == "y"
+    assert await get_json("long") == "x" * 5_000
+
+
+async def test_no_reply_reaches_another_caller_on_a_cluster(proxied: Proxy) -> None:
+    """Thousands of calls cancelled at random moments: every reply is that of its own command."""
+    await init(proxied.url, cluster=True)
+    await mset({f"k{n}": n for n in range(100)})
+    rng = random.Random(11)
+    right: list[bool] = []
+
+    async def read(number: int) -> None:
+        right.append(await get_json(f"k{number}") == number)
+
+    for _ in range(30):
+        tasks = [asyncio.create_task(read(rng.randrange(100))) for _ in range(80)]
+        for task in rng.sample(tasks, 40):
+            asyncio.get_running_loop().call_later(rng.random() * 0.02, task.cancel)
+        await asyncio.gather(*tasks, return_exceptions=True)
+    assert len(right) > 500
+    assert all(right)
 
 
 async def test_cluster_addresses_that_cannot_work() -> None:

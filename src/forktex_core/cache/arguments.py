@@ -155,25 +155,30 @@ class Arguments:
         Raises:
             TypeError: the function can't be called so.
         """
-        if self._plain and not kwargs and len(args) == len(self._names):
-            return dict(zip(self._names, args, strict=True))
         bound = self.signature.bind(*args, **kwargs)
         bound.apply_defaults()
         return bound.arguments
 
-    def texts(self, bound: Mapping[str, Any]) -> list[str]:
+    def texts(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:
         """One text per parameter that counts; long ones are digests.
 
         Raises:
             CacheKeyError: an argument has no stable text.
+            TypeError: the function can't be called so.
         """
+        if self._plain and not kwargs and len(args) == len(self._names):
+            values: Iterable[tuple[str, Any]] = zip(self._names, args, strict=True)
+        else:
+            values = self.bind(args, kwargs).items()
         texts = []
-        for name, value in bound.items():
+        for name, value in values:
             if name not in self._skip:
+                leaf = _LEAVES.get(type(value))  # most are; the shortest way for each hit
                 try:
-                    texts.append(shorten(stable_text(value)))
+                    text = stable_text(value) if leaf is None else leaf(value)
                 except CacheKeyError as problem:
                     raise self._unstable(name, problem) from None
+                texts.append(shorten(text))
         return texts
 
     def _unstable(self, name: str, problem: CacheKeyError) -> CacheKeyError:

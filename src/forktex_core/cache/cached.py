@@ -112,7 +112,8 @@ class CachedFunction[**P, R]:
         entry, left = found
         if left <= entry.grace:
             return None
-        client.report("local_hit", self._keying.path, now)
+        if client.settings.hook is not None:
+            client.report("local_hit", self._keying.path, now)
         return (self._codec.decode(self._keying.path, entry.payload),)
 
     def _load(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Load[R]:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 import warnings
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
 from .breaker import Breaker
@@ -171,7 +171,7 @@ class CacheClient:
             return cast("K", self._prefix.encode() + key)
         return cast("K", self._prefix + key)
 
-    async def execute(self, key: "Key", *command: "Argument") -> Any:
+    def execute(self, key: "Key", *command: "Argument") -> Awaitable[Any]:
         """Send a command that concerns a key (with its prefix); return the reply.
 
         Raises:
@@ -179,7 +179,7 @@ class CacheClient:
             CacheCommandError: the server refused the command.
         """
         driver = self.driver
-        return await self._guarded(driver.node_of(key), driver.execute, command)
+        return self._guarded(driver.node_of(key), driver.execute, command)
 
     async def pipeline(self, commands: "Sequence[Command]", *, atomic: bool = False) -> list[Any]:
         """Send many commands at once; return their replies."""
@@ -206,7 +206,10 @@ class CacheClient:
         breaker = self._breakers.get(node)
         if breaker is None:
             breaker = self._breakers[node] = Breaker(_FAILURES_TO_OPEN, _COOLDOWN)
-        await self._take_slot()
+        if self._slots.locked():
+            await self._wait_for_slot()
+        else:
+            await self._slots.acquire()
         try:
             if breaker.failures:
                 self._refuse_if_open(breaker)
@@ -224,10 +227,7 @@ class CacheClient:
             self._answered(breaker)
         return reply
 
-    async def _take_slot(self) -> None:
-        if not self._slots.locked():
-            await self._slots.acquire()
-            return
+    async def _wait_for_slot(self) -> None:
         try:
             async with asyncio.timeout(self.settings.timeouts.pool):
                 await self._slots.acquire()

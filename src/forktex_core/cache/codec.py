@@ -10,6 +10,7 @@ list is an error rather than a surprise. Nothing is ever pickled.
 import json
 from collections.abc import Callable
 from functools import lru_cache
+from json.scanner import make_scanner
 from typing import Any, cast
 
 from .errors import CacheValueError
@@ -103,8 +104,14 @@ def _refuse_lossy(value: object) -> None:
 
 
 def _load_plain(data: bytes) -> object:
-    return _DECODER.decode(data.decode())  # json.loads would guess the encoding first
+    text = data.decode()  # json.loads would guess the encoding first
+    try:
+        value, end = _SCAN(text, 0)
+    except StopIteration:  # white space before it, or no JSON
+        end = -1
+    return value if end == len(text) else _DECODER.decode(text)
 
 
 _DECODER = json.JSONDecoder()
+_SCAN = make_scanner(_DECODER)  # type: ignore[arg-type]  # typeshed wants its own class
 _PLAIN: Codec[Any] = Codec(_dump_plain, _load_plain)

@@ -74,8 +74,7 @@ class Keying:
         if key is None:
 
             def joined(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-                texts = arguments.texts(arguments.bind(args, kwargs))
-                return ":".join(texts) or _NO_ARGUMENTS
+                return ":".join(arguments.texts(args, kwargs)) or _NO_ARGUMENTS
 
             return joined
         if isinstance(key, str):

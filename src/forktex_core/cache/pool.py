@@ -9,8 +9,10 @@ goes wrong in the middle of a command closes its connection.
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, cast
 
+from hiredis import pack_command
 from redis.asyncio.connection import (
     Connection,
     ConnectionPool,
@@ -20,9 +22,20 @@ from redis.asyncio.connection import (
 
 
 class _QuickSend:
-    """Sends without a timeout what the socket takes at once; the rest goes redis-py's way."""
+    """Sends without a timeout what the socket takes at once; the rest goes redis-py's way.
+
+    Commands are packed by hiredis; redis-py splits names of two words and refuses what hiredis
+    doesn't know.
+    """
 
     _writer: Any
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        name = args[0]
+        if isinstance(name, str) and " " not in name:
+            with suppress(TypeError):
+                return [pack_command(args)]
+        return cast("list[bytes]", super().pack_command(*args))  # type: ignore[misc]  # a mixin
 
     async def send_packed_command(
         self, command: str | bytes | Iterable[bytes], check_health: bool = True
