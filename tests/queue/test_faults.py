@@ -208,9 +208,11 @@ async def test_unclosed_queue_warns(redis_url):
     queue = Queue(redis_url)
     await queue.stats()
     connection = queue.submitter.wire
-    with pytest.warns(ResourceWarning, match="await queue.close"):
-        del queue
-        gc.collect()
+    holder = [queue]
+    del queue
+    gc.collect()
+    with pytest.warns(ResourceWarning, match=r"await queue\.close"):
+        holder.clear()
     await connection.close()
 
 
