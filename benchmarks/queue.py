@@ -24,6 +24,7 @@ import json
 import statistics
 import subprocess
 import venv
+from typing import Any
 
 from forktex_core.embedded import EmbeddedRedis
 
@@ -48,7 +49,7 @@ def python_of(engine: str) -> str:
     return str(program)
 
 
-def measure(engine: str, url: str, jobs: int) -> dict[str, float]:
+def measure(engine: str, url: str, jobs: int) -> dict[str, Any]:
     """One round of one engine."""
     program = HERE / "queue_peers" / f"{engine}_bench.py"
     done = subprocess.run(
@@ -61,6 +62,17 @@ def measure(engine: str, url: str, jobs: int) -> dict[str, float]:
     if done.returncode:
         raise SystemExit(f"{engine}: {done.stderr[-2000:]}")
     return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def summary(rounds: list[dict[str, Any]]) -> dict[str, float]:
+    """Medians over the rounds; the pickups of all rounds together."""
+    picked = sorted(pickup for one in rounds for pickup in one["pickups"])
+    return {
+        "jobs/s": statistics.median(one["jobs/s"] for one in rounds),
+        "p50 ms": statistics.median(picked),
+        "p99 ms": picked[int(len(picked) * 0.99)],
+        "bytes": statistics.median(one["bytes"] for one in rounds),
+    }
 
 
 async def main() -> None:
@@ -76,13 +88,7 @@ async def main() -> None:
             {engine: measure(engine, url, options.jobs) for engine in ENGINES}
             for _ in range(options.rounds)
         ]
-    table = {
-        engine: {
-            figure: statistics.median(one[engine][figure] for one in rounds)
-            for figure in rounds[0][engine]
-        }
-        for engine in ENGINES
-    }
+    table = {engine: summary([one[engine] for one in rounds]) for engine in ENGINES}
     for engine, figures in table.items():
         print(engine.ljust(8), "  ".join(f"{name} {value:,.2f}" for name, value in figures.items()))
     ours, floor = table["forktex"], table["floor"]

@@ -7,21 +7,24 @@ import asyncio
 import course
 from streaq import Worker
 
-worker = Worker(redis_url=course.URL, concurrency=100, handle_signals=False)
+producer, worker = (
+    Worker(redis_url=course.URL, concurrency=100, handle_signals=False) for _ in range(2)
+)
 
 
-@worker.task(ttl=0)
 async def noop(sent: float):
     """Do nothing."""
     course.note(sent)
 
 
 async def main():
-    """Run the course."""
-    async with worker:
+    """Run the course: a worker can be entered once, so the producer is one of its own."""
+    worker.task(ttl=0)(noop)
+    async with producer:
+        task = producer.task(ttl=0)(noop)
 
         async def enqueue(sent):
-            return await noop.enqueue(sent)
+            return await task.enqueue(sent)
 
         await course.run(enqueue, worker.run_async)
 

@@ -507,24 +507,3 @@ async def test_purge_frees_unique_keys(queue):
     assert await queue.purge("parked") == 1
     assert (await noop.enqueue(0)).created
     assert 'state="waiting"} 1' in metrics(await queue.stats())
-
-
-async def test_bounded_memory(queue):
-    """After many jobs the server holds no trace of them but counters."""
-
-    @queue.job(keep=0.05, unique="done")
-    async def noop(number: int) -> None: ...
-
-    await queue.enqueue_many([noop.call(n) for n in range(1000)])
-    await drain(queue)
-    wire = queue.submitter.wire
-
-    async def empty() -> bool:
-        keys = await wire.ask(("KEYS", "*"))
-        return not [key for key in keys if key.split(b":")[2] not in {*b"rqhnlekt"} | LEFT]
-
-    LEFT = {b"r", b"q", b"h", b"n", b"l", b"e", b"k", b"t", b"judge"}
-    await eventually(empty)
-    for lane in "rqhnl":
-        assert await wire.ask(("XLEN", f"fq:{{test}}:{lane}")) == 0
-    assert await wire.ask(("XLEN", "fq:{test}:e")) <= 1100

@@ -26,6 +26,7 @@ from redis.exceptions import (
     MasterDownError,
     MovedError,
     NoScriptError,
+    OutOfMemoryError,
     ReadOnlyError,
     RedisClusterException,
     RedisError,
@@ -193,11 +194,9 @@ class Wire:
                     raise QueueUnavailableError(
                         self._link.name, str(error) or repr(error)
                     ) from error
-            except ResponseError as error:
-                if "OOM " in str(error):
-                    reason = f"it is out of memory: {error}"
-                    raise QueueUnavailableError(self._link.name, reason) from error
-                raise
+            except OutOfMemoryError as error:
+                reason = f"it is out of memory: {error}"
+                raise QueueUnavailableError(self._link.name, reason) from error
             await asyncio.sleep(pause)
             pause = min(pause * 2, LAST_PAUSE)
 

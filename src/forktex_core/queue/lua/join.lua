@@ -5,7 +5,9 @@
 -- Returns: 1 when the worker was not known (it is new, or was given up for dead), else 0.
 -- The groups begin at id 0: jobs that were enqueued before the first worker came are delivered.
 -- A crash before or after: its sign of life expires, and other workers forget it.
+-- A full server refuses a script's first write when it needs memory: a sign of life begins with one that needs none.
 
+redis.call('PEXPIRE', key('hb:' .. ARGV[1]), ARGV[3])
 if redis.call('HEXISTS', key('W'), ARGV[1]) == 0 then
   for _, lane in ipairs(STREAMS) do
     redis.pcall('XGROUP', 'CREATE', key(lane), GROUP, '0', 'MKSTREAM')

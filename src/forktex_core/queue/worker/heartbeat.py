@@ -20,6 +20,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from redis.exceptions import RedisError
+
 from forktex_core.queue import scripts
 from forktex_core.queue.link import TRANSIENT, Link, Wire
 
@@ -89,7 +91,7 @@ class Heartbeat:
         try:
             if await wire.ask(sign(pulse.link.root, self._worker, pulse.describe(), pulse.lasts)):
                 pulse.given_up()
-        except TRANSIENT as error:
+        except (*TRANSIENT, RedisError) as error:
             log.warning(
                 "worker %s: no sign of life on %s: %r", self._worker, pulse.link.name, error
             )

@@ -1,0 +1,167 @@
+# SPDX-FileCopyrightText: 2026 ForkTex
+# SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
+"""Weights, limits by key and together, cron over a change of the clocks, tracing, the test kit."""
+
+import json
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from click.testing import CliRunner
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+
+from forktex_core.queue import Concurrency, Queue, Rate, Worker, current_job
+from forktex_core.queue.cli import main
+from forktex_core.queue.cron import Cron
+from forktex_core.queue.testing import drain, embedded
+from tests.waiting import eventually
+
+
+async def test_queues_by_weight(redis_url):
+    """While both queues have work, a queue of weight 3 runs three jobs for one of weight 1."""
+    order = []
+    async with Queue(redis_url, "heavy") as heavy, Queue(redis_url, "light") as light:
+        for queue in (heavy, light):
+
+            @queue.job
+            async def note(name: str) -> None:
+                order.append(name)
+
+            await queue.enqueue_many([note.call(queue.name) for _ in range(400)])
+        await Worker({heavy: 3, light: 1}, concurrency=8, burst=True, signals=False).run()
+    assert len(order) == 800
+    part = order[:300].count("heavy") / 300
+    assert 0.6 < part < 0.9, part
+
+
+async def test_rate_by_key_and_limits_together(queue, work):
+    """A rate by key counts each key alone, and holds beside a concurrency of the whole job."""
+    starts: dict[str, list[float]] = {"a": [], "b": []}
+
+    @queue.job(limits=[Rate(2, per=0.4, by_key=True), Concurrency(3)])
+    async def call() -> None:
+        starts[current_job().key].append(time.monotonic())
+
+    await work()
+    await queue.enqueue_many([call.options(key=key).call() for _ in range(6) for key in "ab"])
+    await eventually(lambda: sum(map(len, starts.values())) == 12)
+    for times in starts.values():
+        spans = [late - early for early, late in zip(times, times[2:], strict=False)]
+        assert min(spans) > 0.3, spans
+    assert abs(starts["a"][-1] - starts["b"][-1]) < 0.4
+
+
+def test_cron_over_summer_time(queue):
+    """A plan at 08:00 in Berlin is 07:00 UTC in winter and 06:00 in summer, once a day."""
+
+    @queue.job
+    async def report() -> None: ...
+
+    cron = Cron(report.call(), "0 8 * * *", "Europe/Berlin")
+    moment, ticks = datetime(2026, 3, 27, 12, tzinfo=UTC), []
+    for _ in range(3):
+        moment = cron.after(moment)
+        ticks.append(moment.astimezone(UTC))
+    assert [(tick.day, tick.hour) for tick in ticks] == [(28, 7), (29, 6), (30, 6)]
+
+
+def test_catch_up(queue):
+    """A missed tick counts when it is no longer ago than ``catch_up``."""
+
+    @queue.job
+    async def report() -> None: ...
+
+    start = datetime(2026, 1, 5, 8, 10, tzinfo=UTC)
+    made_up = Cron(report.call(), "0 8 * * *", catch_up=timedelta(minutes=30)).first(start)
+    too_late = Cron(report.call(), "0 8 * * *", catch_up=60).first(start)
+    assert made_up == start.replace(minute=0)
+    assert too_late == start.replace(minute=0) + timedelta(days=1)
+
+
+async def test_embedded():
+    """``embedded()`` gives a server on which jobs run."""
+    ran = []
+    async with embedded() as url, Queue(url) as queue:
+
+        @queue.job
+        async def note() -> None:
+            ran.append(1)
+
+        await note.enqueue()
+        await drain(queue)
+    assert ran == [1]
+
+
+def test_command_works_and_cancels(redis_url, tmp_path):
+    """``work`` runs the queue that it is shown, ``cancel`` cancels a job by its id."""
+    module = tmp_path / "queue_app_of_test.py"
+    module.write_text(
+        "import asyncio\n"
+        "from forktex_core.queue import Queue\n"
+        f"queue = Queue({redis_url!r})\n"
+        "@queue.job\n"
+        "async def note() -> None: ...\n"
+        "async def fill() -> str:\n"
+        "    async with queue:\n"
+        "        await note.enqueue()\n"
+        "        return (await note.options(delay=100).enqueue()).id\n"
+        "late = asyncio.run(fill())\n"
+    )
+    sys.path.insert(0, str(tmp_path))
+    try:
+        runner = CliRunner()
+        done = runner.invoke(
+            main, ["--redis", redis_url, "work", f"{module.stem}:queue", "--burst"]
+        )
+        assert done.exit_code == 0, done.output
+        late = sys.modules[module.stem].late
+        done = runner.invoke(main, ["--redis", redis_url, "cancel", late])
+        assert done.output == "cancelled: 1\n"
+        stats = json.loads(runner.invoke(main, ["--redis", redis_url, "--json", "stats"]).stdout)
+        assert stats["delayed"] == 0
+        assert stats["counters"]["note"] == {"enqueued": 2, "succeeded": 1, "cancelled": 1}
+        missing = runner.invoke(main, ["--redis", redis_url, "work", f"{module.stem}:nothing"])
+        assert missing.exit_code != 0
+    finally:
+        sys.path.remove(str(tmp_path))
+
+
+async def test_trace_goes_from_enqueue_to_run(redis_url):
+    """The run's span belongs to the trace in which the job was enqueued."""
+    tracer = TracerProvider().get_tracer("test")
+    seen = []
+    async with Queue(redis_url, tracing=True) as queue:
+
+        @queue.job
+        async def note() -> None:
+            seen.append(trace.get_current_span().get_span_context().trace_id)
+
+        with tracer.start_as_current_span("request") as span:
+            await note.enqueue()
+        await drain(queue)
+    assert seen == [span.get_span_context().trace_id]
+
+
+@pytest.mark.parametrize("size", [1, 7])
+async def test_bounded_memory(queue, size):
+    """When jobs have ended, only these keys are left: streams (empty), groups, counters."""
+
+    @queue.job(unique="done", keep=0.05, limits=[Concurrency(size)])
+    async def noop(number: int) -> None: ...
+
+    await queue.enqueue_many([noop.call(n) for n in range(1100)])
+    await drain(queue)
+    fixed = {
+        f"fq:{{test}}:{suffix}" for suffix in ("r", "q", "h", "n", "l", "e", "k", "t", "judge")
+    }
+
+    async def only_fixed() -> bool:
+        keys = await queue.submitter.wire.ask(("KEYS", "fq:{test}:*"))
+        return {key.decode() for key in keys} <= fixed
+
+    await eventually(only_fixed)
+    for lane in "rqhnl":
+        assert await queue.submitter.wire.ask(("XLEN", f"fq:{{test}}:{lane}")) == 0
+    assert await queue.submitter.wire.ask(("XLEN", "fq:{test}:e")) <= 1100
