@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """An ASGI application that serves callback URLs, to mount in any framework.
 
-GET and HEAD, one range, If-None-Match and If-Range. What a browser could run is sent as an attachment, and nothing is
-sniffed by it. A client that goes away ends the stream.
+GET and HEAD, one range, If-None-Match and If-Range. What a browser could run is sent as an
+attachment, and nothing is sniffed by it. A client that goes away ends the stream.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Any
+from urllib.parse import quote
 
 from .callback import CallbackClaims
 from .client import StorageClient
@@ -36,7 +37,9 @@ _CHUNK = 256 * 1024
 
 
 class CallbackApp:
-    """Streams the objects that callback URLs of this client name; mount it at the signer's ``base_url``."""
+    """Streams the objects that callback URLs of this client name; mount it at the signer's
+    ``base_url``.
+    """
 
     def __init__(self, storage: StorageClient) -> None:
         self._storage = storage
@@ -105,12 +108,9 @@ class CallbackApp:
 
 
 def _url(scope: Scope) -> str:
-    raw: bytes = scope.get("raw_path") or scope["path"].encode()
-    return (
-        raw.decode("ascii", "replace")
-        + "?"
-        + scope.get("query_string", b"").decode("ascii", "replace")
-    )
+    path: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
+    query: bytes = scope.get("query_string", b"")
+    return f"{path.decode('latin-1')}?{query.decode('latin-1')}"
 
 
 def _headers(claims: CallbackClaims, info: ObjectInfo) -> dict[str, str]:
@@ -135,7 +135,9 @@ def _headers(claims: CallbackClaims, info: ObjectInfo) -> dict[str, str]:
 
 
 def _range(asked: dict[str, str], info: ObjectInfo) -> tuple[int, int]:
-    """Return the offsets to send; the whole object if no single range is asked for, or of another version."""
+    """Return the offsets to send; the whole object if no single range is asked for, or of another
+    version.
+    """
     found = _RANGE.fullmatch(asked.get("range", "").replace(" ", ""))
     if (
         found is None

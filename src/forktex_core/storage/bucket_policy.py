@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """Bucket policies: everybody may read, or write, what begins with a prefix.
 
-Object ACLs are refused by new AWS buckets and ignored by most other stores; a bucket policy on a prefix works on
-all of them. Statements that are not ours stay untouched.
+Object ACLs are refused by new AWS buckets and ignored by most other stores; a bucket policy on a
+prefix works on all of them. Statements that are not ours stay untouched.
 """
 
 import json

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """Signed URLs of the service's own domain.
 
-The URL carries the key in its path and, in its query, bucket, expiry, key id, optional overrides and an HMAC-SHA256
-over all of them, each percent-encoded and on a line of its own, so that no two URLs have the same text. The
-first key signs, every key verifies: to rotate, put the new key first, and drop the old one when the longest
-link has expired.
+The URL carries the key in its path and, in its query, bucket, expiry, key id, optional overrides
+and an HMAC-SHA256 over all of them, each percent-encoded and on a line of its own, so that no two
+URLs have the same text. The first key signs, every key verifies: to rotate, put the new key first,
+and drop the old one when the longest link has expired.
 """
 
 import base64
@@ -38,7 +38,8 @@ class CallbackClaims:
 class CallbackSigner:
     """Signs and verifies URLs below ``base_url`` with named secrets of at least 16 bytes.
 
-    ``clock_skew`` in seconds is how long a link is still accepted after its end, for hosts whose clocks differ.
+    ``clock_skew`` in seconds is how long a link is still accepted after its end, for hosts whose
+    clocks differ.
     """
 
     def __init__(

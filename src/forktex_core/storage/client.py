@@ -44,17 +44,19 @@ def _utc_now() -> datetime:
 class StorageClient:
     """Objects in one bucket.
 
-    Making one does no I/O; connections open on first use. Close it, or use it as an async context manager.
+    Making one does no I/O; connections open on first use. Close it, or use it as an async context
+    manager.
 
     Args:
-        endpoint: ``s3://bucket[/prefix]``, ``gs://…``, ``az://container…``, ``file:///folder/bucket`` or
-            ``memory://bucket``. Keys are below the prefix.
-        credentials: `S3Credentials`, `GCSCredentials` or `AzureCredentials`, or a function (plain or async) that
-            returns them and is asked again before they expire; None for anonymous access.
+        endpoint: ``s3://bucket[/prefix]``, ``gs://…``, ``az://container…``,
+            ``file:///folder/bucket`` or ``memory://bucket``. Keys are below the prefix.
+        credentials: `S3Credentials`, `GCSCredentials` or `AzureCredentials`, or a function (plain
+            or async) that returns them and is asked again before they expire; None for anonymous
+            access.
         endpoint_url: the address of a server of your own, such as ``http://minio:9000``.
         region: of the bucket (S3); ``auto`` for R2.
-        virtual_hosted: S3's ``bucket.host`` addresses (True) or ``host/bucket`` (False); by default the first for
-            AWS and the second for an ``endpoint_url``.
+        virtual_hosted: S3's ``bucket.host`` addresses (True) or ``host/bucket`` (False); by default
+            the first for AWS and the second for an ``endpoint_url``.
         layout: where things go, see `area`.
         links: how addresses look to the public.
         callback: signs URLs of the service's own domain.
@@ -62,8 +64,8 @@ class StorageClient:
         clock_skew: seconds by which clocks may differ: links begin that long before now.
         clock: what time it is, for links (UTC).
 
-    Every operation raises errors of the tree below `StorageError`: `BucketNotFound`, `AccessDenied` and
-    `StorageUnavailable` come from all of them, the others from those that say so.
+    Every operation raises errors of the tree below `StorageError`: `BucketNotFound`, `AccessDenied`
+    and `StorageUnavailable` come from all of them, the others from those that say so.
     """
 
     def __init__(
@@ -123,15 +125,19 @@ class StorageClient:
         await self.close()
 
     async def close(self) -> None:
-        """Wait for uploads that are being aborted, and close; closing twice is fine, closing a view does nothing."""
+        """Wait for uploads that are being aborted, and close; closing twice is fine, closing a view
+        does nothing.
+        """
         if self._owner:
             await self._connection.close()
 
     def area(self, purpose: str, /, **values: object) -> "StorageClient":
-        """Return a view of this client on an area of the layout: in its bucket, with keys below its prefix.
+        """Return a view of this client on an area of the layout: in its bucket, with keys below its
+        prefix.
 
-        ``values`` fill the placeholders, such as ``tenant="acme"``. A view closes with its client. The first write
-        into a public area opens the area's prefix by the bucket's policy, where the store has one.
+        ``values`` fill the placeholders, such as ``tenant="acme"``. A view closes with its client.
+        The first write into a public area opens the area's prefix by the bucket's policy, where the
+        store has one.
         """
         area = self._layout.area(purpose)
         view = self._view(area.bucket or self._place.bucket, self._place.prefix + area.fill(values))
@@ -169,20 +175,23 @@ class StorageClient:
 
         Args:
             key: its name; `normalize_key` says what is refused.
-            body: bytes, str (stored as UTF-8), a binary file (plain or async), or an iterator of bytes (plain or
-                async). More than 16 MiB are sent in parts, four at a time.
+            body: bytes, str (stored as UTF-8), a binary file (plain or async), or an iterator of
+                bytes (plain or async). More than 16 MiB are sent in parts, four at a time.
             content_type: looked up in the bytes and the name if None.
-            metadata: small values of your own; names in lower case with underscores, values in ASCII.
+            metadata: small values of your own; names in lower case with underscores, values in
+            ASCII.
             cache_control: the Cache-Control header that readers get.
-            content_disposition: the Content-Disposition header that readers get; ``attachment`` if None for types
-                in which a browser runs code (HTML, SVG, XML, JavaScript).
+            content_disposition: the Content-Disposition header that readers get; ``attachment`` if
+                None for types in which a browser runs code (HTML, SVG, XML, JavaScript).
             if_none_match: ``"*"`` to store only if there is nothing, else `AlreadyExists`.
             if_match: an ETag, to replace exactly that object, else `PreconditionFailed`.
-            sha256: the hex digest that the body must have, else `ChecksumMismatch` and nothing is stored.
+            sha256: the hex digest that the body must have, else `ChecksumMismatch` and nothing is
+            stored.
             part_size: bytes of each part, 8 MiB by default.
 
-        Every request carries a digest of its bytes that the store checks. A failed or cancelled call aborts its
-        upload before it returns. `TooLarge` if a stream of unknown length outgrows the number of parts.
+        Every request carries a digest of its bytes that the store checks. A failed or cancelled
+        call aborts its upload before it returns. `TooLarge` if a stream of unknown length outgrows
+        the number of parts.
         """
         return await self._put(key, as_body(body), options)
 
@@ -217,8 +226,8 @@ class StorageClient:
     ) -> None:
         """Copy an object with its attributes, inside the store where it can.
 
-        With ``if_none_match="*"``, or beyond what the store copies by itself (5 GiB for S3), the bytes pass
-        through this process. Raises `NotFound`, and `AlreadyExists` by the condition.
+        With ``if_none_match="*"``, or beyond what the store copies by itself (5 GiB for S3), the
+        bytes pass through this process. Raises `NotFound`, and `AlreadyExists` by the condition.
         """
         limit = self._backend.max_copy_bytes
         source_key, target_key = self._key(source), self._key(target)
@@ -229,7 +238,7 @@ class StorageClient:
             return
         download = await self._backend.get(source_key)
         info = download.info
-        async with aclosing(download.chunks(_CHUNK)) as pieces:  # type: ignore[type-var]  # ours are generators
+        async with aclosing(download.chunks(_CHUNK)) as pieces:
             await self._put(target, Streamed(pieces, info.size), {
                 "content_type": info.content_type, "metadata": info.metadata, "cache_control": info.cache_control,
                 "content_disposition": info.content_disposition, "if_none_match": if_none_match,
@@ -266,7 +275,8 @@ class StorageClient:
     async def delete_prefix(self, prefix: str, *, dry_run: bool = False) -> PrefixReport:
         """Delete everything whose key begins with ``prefix``, page by page; report how much it was.
 
-        With ``dry_run`` nothing is deleted. An empty prefix is refused unless this is a view on an area.
+        With ``dry_run`` nothing is deleted. An empty prefix is refused unless this is a view on an
+        area.
         """
         if not prefix and self._area is None:
             raise ValueError(
@@ -291,11 +301,13 @@ class StorageClient:
         if_match: str | None = None,
         verify: bool = False,
     ) -> bytes:
-        """Return an object, or its bytes from ``start`` to before ``end`` (a negative ``start``: that many last ones).
+        """Return an object, or its bytes from ``start`` to before ``end`` (a negative ``start``:
+        that many last ones).
 
-        ``if_match`` is an ETag. ``verify`` compares the whole object with the digest that the store keeps of it, at
-        the price of one or two requests. Raises `NotFound`, `InvalidRange`, `PreconditionFailed`, `TruncatedBody`,
-        `ChecksumMismatch`, and `Unsupported` if there is no digest to verify with.
+        ``if_match`` is an ETag. ``verify`` compares the whole object with the digest that the store
+        keeps of it, at the price of one or two requests. Raises `NotFound`, `InvalidRange`,
+        `PreconditionFailed`, `TruncatedBody`, `ChecksumMismatch`, and `Unsupported` if there is no
+        digest to verify with.
         """
         name = self._key(key)
         etag = if_match.strip('"') if if_match else None
@@ -326,14 +338,18 @@ class StorageClient:
         if_match: str | None = None,
         chunk_size: int = _CHUNK,
     ) -> AsyncIterator[bytes]:
-        """Yield an object, or a range as in `get`, in pieces of about ``chunk_size`` bytes, of one version."""
+        """Yield an object, or a range as in `get`, in pieces of about ``chunk_size`` bytes, of one
+        version.
+        """
         etag = if_match.strip('"') if if_match else None
         download = await self._backend.get(self._key(key), start=start, end=end, etag=etag)
         async for piece in download.chunks(chunk_size):
             yield piece
 
     async def open(self, key: str, *, buffer: int = BUFFER) -> ObjectReader:
-        """Return an asynchronous file over an object that fetches what is read, ``buffer`` bytes ahead."""
+        """Return an asynchronous file over an object that fetches what is read, ``buffer`` bytes
+        ahead.
+        """
         return ObjectReader(self._backend, await self._backend.head(self._key(key)), buffer=buffer)
 
     async def head(self, key: str) -> ObjectInfo:
@@ -361,9 +377,11 @@ class StorageClient:
     async def list(
         self, prefix: str = "", *, delimiter: Literal["/"] | None = None, start_after: str = ""
     ) -> AsyncIterator[ObjectInfo | CommonPrefix]:
-        """Yield the objects whose keys begin with ``prefix`` and sort after ``start_after``, in their order.
+        """Yield the objects whose keys begin with ``prefix`` and sort after ``start_after``, in
+        their order.
 
-        With ``delimiter="/"``, what lies deeper is folded into one `CommonPrefix` for each "folder"; those come first.
+        With ``delimiter="/"``, what lies deeper is folded into one `CommonPrefix` for each
+        "folder"; those come first.
         """
         begin = self._prefix + normalize_prefix(prefix)
         after = self._prefix + normalize_prefix(start_after) if start_after else ""
@@ -387,8 +405,9 @@ class StorageClient:
     ) -> ObjectInfo:
         """Bring an object into a local file, which appears whole or not at all.
 
-        An interrupted download is resumed by the next call if the object is still the same. The bytes are verified
-        if the store keeps a digest. ``progress(done, total)``, plain or async, is called with bytes.
+        An interrupted download is resumed by the next call if the object is still the same. The
+        bytes are verified if the store keeps a digest. ``progress(done, total)``, plain or async,
+        is called with bytes.
         """
         info = await self._backend.head(self._key(key))
         await files.download(self._backend, info, Path(path), resume=resume, progress=progress)
@@ -409,8 +428,8 @@ class StorageClient:
     ) -> int:
         """Abort multipart uploads that were begun so long ago and never ended; return how many.
 
-        They are what killed processes and lost servers leave behind: invisible, and paid for. Choose
-        ``older_than`` longer than your slowest upload takes.
+        They are what killed processes and lost servers leave behind: invisible, and paid for.
+        Choose ``older_than`` longer than your slowest upload takes.
         """
         if not await self._backend.bucket_exists():
             raise BucketNotFound(f"There is no bucket {self._bucket!r}.", bucket=self._bucket)
@@ -425,12 +444,15 @@ class StorageClient:
     async def set_public(self, prefix: str, access: PublicAccess) -> None:
         """Set what everybody may do, without a signature, with all that begins with ``prefix``.
 
-        Writes the bucket policy and keeps statements of others. `Unsupported` where the store has no such policy.
+        Writes the bucket policy and keeps statements of others. `Unsupported` where the store has
+        no such policy.
         """
         await self._backend.set_public(self._prefix + normalize_prefix(prefix), access)
 
     async def apply_layout(self) -> None:
-        """Open the public areas of the layout, as the first write into each would do, but with every error raised."""
+        """Open the public areas of the layout, as the first write into each would do, but with
+        every error raised.
+        """
         for area in self._layout.areas.values():
             if area.access is not PublicAccess.none:
                 bucket = area.bucket or self._place.bucket
@@ -479,20 +501,24 @@ class StorageClient:
         content_type: str | None = None,
         max_bytes: int | None = None,
     ) -> SignedURL:
-        """Return a URL that lets whoever has it read or write one object for ``ttl_seconds``. No request is made.
+        """Return a URL that lets whoever has it read or write one object for ``ttl_seconds``. No
+        request is made.
 
         Args:
             key: of the object, which need not exist.
             access: ``read`` for a GET; ``write`` for a PUT.
-            ttl_seconds: 1 second to what the provider signs (7 days; a year for Azure), else `InvalidTTL`.
-            filename: the name under which a browser saves the object. Without one, types in which a browser
-                runs code are saved as well rather than shown.
-            content_type: when reading, the type to be served as; when writing, the type that must be sent.
-            max_bytes: makes ``write`` a browser upload: a POST of a form with the URL's ``fields``, limited in size;
-                ``content_type`` may then be a family such as ``image/*``.
+            ttl_seconds: 1 second to what the provider signs (7 days; a year for Azure), else
+            `InvalidTTL`.
+            filename: the name under which a browser saves the object. Without one, types in which a
+                browser runs code are saved as well rather than shown.
+            content_type: when reading, the type to be served as; when writing, the type that must
+            be sent.
+            max_bytes: makes ``write`` a browser upload: a POST of a form with the URL's ``fields``,
+                limited in size; ``content_type`` may then be a family such as ``image/*``.
 
-        The URL is a ``str`` with ``method``, ``headers``, ``fields`` and ``expires_at``. Where a rule of `PublicLinks`
-        has a signer, that signs reads; where the store has no links (a folder, memory), reads go to `callback_url`.
+        The URL is a ``str`` with ``method``, ``headers``, ``fields`` and ``expires_at``. Where a
+        rule of `PublicLinks` has a signer, that signs reads; where the store has no links (a
+        folder, memory), reads go to `callback_url`.
         """
         name, backend = self._key(key), self._backend
         reading = access is PublicAccess.read

@@ -21,7 +21,8 @@ from .http import HttpChannel
 from .transport import Transport
 from .upload import Chores
 
-# The engine's threads may still hand a result to the interpreter for a moment; one that ends meanwhile aborts.
+# The engine's threads may still hand a result to the interpreter for a moment; one that ends
+# meanwhile aborts.
 _DRAIN = 0.1
 
 

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """Which content type an object has, and how a browser should treat it.
 
-The signatures follow the WHATWG MIME Sniffing Standard where it has one, else the format's own specification.
-Bytes decide before the name, except that a container (ZIP, XML, plain text) is refined by the name:
-a .docx is a ZIP, and its name says more.
+The signatures follow the WHATWG MIME Sniffing Standard where it has one, else the format's own
+specification. Bytes decide before the name, except that a container (ZIP, XML, plain text) is
+refined by the name: a .docx is a ZIP, and its name says more.
 """
 
 import mimetypes
@@ -120,7 +120,9 @@ def _by_bytes(head: bytes) -> str | None:
 
 
 def _plain_text(head: bytes) -> str | None:
-    """Text if it decodes as UTF-8, a character cut at the end aside, and holds no control characters."""
+    """Text if it decodes as UTF-8, a character cut at the end aside, and holds no control
+    characters.
+    """
     if not head or any(byte < 32 and byte not in b"\t\n\r\f\x1b" for byte in head[:SNIFFED_BYTES]):
         return None
     try:
@@ -132,7 +134,9 @@ def _plain_text(head: bytes) -> str | None:
 
 
 def is_active(content_type: str) -> bool:
-    """Tell whether a browser would run code from an object of this type (HTML, SVG, XML, JavaScript)."""
+    """Tell whether a browser would run code from an object of this type (HTML, SVG, XML,
+    JavaScript).
+    """
     return content_type.partition(";")[0].strip().lower() in _ACTIVE
 
 

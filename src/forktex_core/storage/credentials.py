@@ -11,7 +11,8 @@ from datetime import UTC, datetime, timedelta
 
 from .errors import AccessDenied
 
-# A credential is fetched anew this long before it expires, so that no request in flight outlives it.
+# A credential is fetched anew this long before it expires, so that no request in flight outlives
+# it.
 REFRESH_MARGIN = timedelta(minutes=2)
 
 
@@ -27,7 +28,9 @@ class S3Credentials:
 
 @dataclass(frozen=True, slots=True)
 class GCSCredentials:
-    """A service account's key (needed to sign URLs), a bearer token of a workload identity, or both."""
+    """A service account's key (needed to sign URLs), a bearer token of a workload identity, or
+    both.
+    """
 
     client_email: str | None = None
     private_key: str | None = field(default=None, repr=False)
@@ -53,11 +56,11 @@ type Credentials = S3Credentials | GCSCredentials | AzureCredentials
 type CredentialProvider = Callable[[], Credentials | Awaitable[Credentials]]
 
 
-class CredentialSource[C: (S3Credentials, GCSCredentials, AzureCredentials)]:
+class CredentialSource[C: S3Credentials | GCSCredentials | AzureCredentials]:
     """Hands out credentials of one kind, and asks the provider again shortly before they expire.
 
-    One caller refreshes while the others wait for it. While a refresh fails, credentials that are still valid
-    stay in use.
+    One caller refreshes while the others wait for it. While a refresh fails, credentials that are
+    still valid stay in use.
     """
 
     def __init__(self, kind: type[C], given: "Credentials | CredentialProvider | None") -> None:
@@ -81,7 +84,8 @@ class CredentialSource[C: (S3Credentials, GCSCredentials, AzureCredentials)]:
     async def get(self) -> C:
         """Return credentials that are valid now.
 
-        Raises `AccessDenied` where none were given or where the provider fails and nothing valid is left.
+        Raises `AccessDenied` where none were given or where the provider fails and nothing valid is
+        left.
         """
         current = self._current
         if current is not None and time.time() < self._refresh_at:
@@ -108,10 +112,9 @@ class CredentialSource[C: (S3Credentials, GCSCredentials, AzureCredentials)]:
             return self._current
 
     @staticmethod
-    async def _ask(provider: CredentialProvider) -> Credentials:
-        if inspect.iscoroutinefunction(provider):
-            answer = provider()
-        else:
+    async def _ask(provider: CredentialProvider) -> object:
+        answer: object = provider() if inspect.iscoroutinefunction(provider) else None
+        if answer is None:
             answer = await asyncio.to_thread(provider)
         return await answer if inspect.isawaitable(answer) else answer
 

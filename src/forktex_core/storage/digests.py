@@ -12,14 +12,18 @@ _SLICE = 1024 * 1024
 
 
 class DigestCheck:
-    """Takes an object's bytes in order and tells in the end whether they are the ones that were stored."""
+    """Takes an object's bytes in order and tells in the end whether they are the ones that were
+    stored.
+    """
 
     def __init__(self, expected: Digest) -> None:
         self._expected = expected
-        self._new = lambda: hashlib.new(expected.algorithm, usedforsecurity=False)
         self._whole = self._new()
         self._part = self._new()
         self._room = expected.part_size or 0
+
+    def _new(self) -> "hashlib._Hash":
+        return hashlib.new(self._expected.algorithm, usedforsecurity=False)
 
     def update(self, piece: bytes) -> None:
         """Take the next bytes."""

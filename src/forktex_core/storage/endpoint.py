@@ -12,7 +12,9 @@ SCHEMES = ("s3", "gs", "az", "file", "memory")
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A scheme, a bucket, a key prefix (empty or ending in a slash) and, for ``file``, the folder of buckets."""
+    """A scheme, a bucket, a key prefix (empty or ending in a slash) and, for ``file``, the folder
+    of buckets.
+    """
 
     scheme: str
     bucket: str

@@ -2,17 +2,17 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """Objects to and from local files.
 
-Protocol of a download. The bytes go to a file beside the target whose name carries the object's ETag, and each
-request asks for exactly that ETag; an interrupted download goes on at the length of that file, and never mixes two
-versions. When all is there, the digest of the store is checked (if it keeps one), the file is flushed to the
-disk and moved over the target.
+Protocol of a download. The bytes go to a file beside the target whose name carries the object's
+ETag, and each request asks for exactly that ETag; an interrupted download goes on at the length of
+that file, and never mixes two versions. When all is there, the digest of the store is checked (if
+it keeps one), the file is flushed to the disk and moved over the target.
 """
 
 import asyncio
 import hashlib
 import inspect
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import IO
 
@@ -36,7 +36,7 @@ async def report(progress: Progress | None, done: int, total: int) -> None:
         await asyncio.to_thread(progress, done, total)
 
 
-async def read_file(path: Path, total: int, progress: Progress | None) -> AsyncIterator[bytes]:
+async def read_file(path: Path, total: int, progress: Progress | None) -> AsyncGenerator[bytes]:
     """Yield a file in pieces and report each as soon as the upload has taken it."""
     done = 0
     file = await asyncio.to_thread(path.open, "rb")

@@ -10,6 +10,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from .errors import StorageUnavailable
@@ -59,13 +60,13 @@ class Reply:
         """Return this reply, or raise what its refusal means (S3 may refuse with status 200)."""
         code, words = xml_error(self.text) if self._says_error() else ("", "")
         code = code or self.headers.get("x-ms-error-code", "")
-        if self.status >= 300 or code:
-            status = self.status if self.status >= 300 else 500
+        if self.status >= HTTPStatus.MULTIPLE_CHOICES or code:
+            status = self.status if self.status >= HTTPStatus.MULTIPLE_CHOICES else 500
             raise refusal(status, code, words, bucket=bucket, key=key)
         return self
 
     def _says_error(self) -> bool:
-        return self.status >= 300 or b"<Error>" in self.body[:300]
+        return self.status >= HTTPStatus.MULTIPLE_CHOICES or b"<Error>" in self.body[:300]
 
 
 type Maker = Callable[[], Awaitable[Request]]
@@ -83,7 +84,8 @@ class HttpChannel:
         self._session: aiohttp.ClientSession | None = None
 
     async def send(self, make: Maker) -> Reply:
-        """Send what ``make`` builds until an answer that is not transient; return that or the last answer.
+        """Send what ``make`` builds until an answer that is not transient; return that or the last
+        answer.
 
         Raises `StorageUnavailable` if the last attempt had no answer.
         """

@@ -24,9 +24,9 @@ _UNSAFE_IN_NAMES = re.compile(r"[^\w.\-]+")
 def normalize_key(key: str, *, prefix: str = "") -> str:
     """Return ``prefix`` and ``key`` as one key in Unicode's composed form (NFC).
 
-    Refused with `InvalidKey`: an empty key or segment, a leading or trailing slash, ``.`` and ``..``,
-    backslashes, control characters and bidirectional controls, more than 1,024 bytes of UTF-8 in all
-    or 255 in one segment.
+    Refused with `InvalidKey`: an empty key or segment, a leading or trailing slash, ``.`` and
+    ``..``, backslashes, control characters and bidirectional controls, more than 1,024 bytes of
+    UTF-8 in all or 255 in one segment.
     """
     if prefix:
         return prefix + _within(normalize_key(key), prefix)

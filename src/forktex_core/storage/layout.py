@@ -15,8 +15,8 @@ from .keys import normalize_key
 class Area:
     """Where one purpose has its objects.
 
-    ``prefix`` may hold placeholders (``invoices/{tenant}``), each a whole path segment; ``bucket`` None is the
-    client's own; ``access`` is what everybody may do there without a signature.
+    ``prefix`` may hold placeholders (``invoices/{tenant}``), each a whole path segment; ``bucket``
+    None is the client's own; ``access`` is what everybody may do there without a signature.
     """
 
     purpose: str
@@ -68,7 +68,9 @@ class Area:
 
 
 class Layout:
-    """All areas of a service. Public and private areas of one bucket must not lie inside each other."""
+    """All areas of a service. Public and private areas of one bucket must not lie inside each
+    other.
+    """
 
     def __init__(self, *areas: Area) -> None:
         by_purpose = {area.purpose: area for area in areas}

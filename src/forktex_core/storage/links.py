@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """Where the public finds what is stored: the consumer's configuration, and no code, decides.
 
-A client talks to the store under one name and hands out addresses under another: ``endpoint_url`` is the name under
-which browsers reach the store itself (SigV4 signs the host, so a link must be signed for it), and a rule says that
-what is under a bucket and prefix is served by a CDN or a domain of one's own.
+A client talks to the store under one name and hands out addresses under another: ``endpoint_url``
+is the name under which browsers reach the store itself (SigV4 signs the host, so a link must be
+signed for it), and a rule says that what is under a bucket and prefix is served by a CDN or a
+domain of one's own.
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,8 +21,9 @@ from .signing.cloudfront import CloudFrontSigner
 class LinkRule:
     """What begins with ``prefix`` in ``bucket`` (None: in any) is public under ``base_url``.
 
-    ``strip_prefix`` leaves the prefix out of the address. ``signer`` makes signed URLs for a distribution that
-    wants them. ``endpoint_url`` overrides that of the `PublicLinks` for what the rule covers.
+    ``strip_prefix`` leaves the prefix out of the address. ``signer`` makes signed URLs for a
+    distribution that wants them. ``endpoint_url`` overrides that of the `PublicLinks` for what the
+    rule covers.
     """
 
     prefix: str = ""
@@ -64,8 +66,8 @@ class PublicLinks:
     def from_config(cls, config: Mapping[str, Any]) -> "PublicLinks":
         """Read a parsed JSON or TOML section: ``endpoint_url`` and a list ``rules``.
 
-        A rule has the fields of `LinkRule`; its ``cloudfront`` (``key_pair_id``, ``private_key``) makes the signer.
-        A ValueError names an unknown field.
+        A rule has the fields of `LinkRule`; its ``cloudfront`` (``key_pair_id``, ``private_key``)
+        makes the signer. A ValueError names an unknown field.
         """
         _check_fields("links", config, ("endpoint_url", "rules"))
         return cls(

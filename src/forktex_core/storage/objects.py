@@ -70,8 +70,8 @@ ALWAYS = Condition()
 class ObjectInfo:
     """What the store says about an object.
 
-    ``size`` is in bytes, ``etag`` without quotes. A listing does not carry what is after ``version``:
-    ask ``head`` for the content type, the headers and the metadata.
+    ``size`` is in bytes, ``etag`` without quotes. A listing does not carry what is after
+    ``version``: ask ``head`` for the content type, the headers and the metadata.
     """
 
     key: str
@@ -94,7 +94,9 @@ class CommonPrefix:
 
 @dataclass(frozen=True, slots=True)
 class PutResult:
-    """What was stored: ``size`` in bytes, ``etag`` without quotes (None where the store gives none)."""
+    """What was stored: ``size`` in bytes, ``etag`` without quotes (None where the store gives
+    none).
+    """
 
     key: str
     size: int

@@ -2,13 +2,13 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """Storing one object, from a source of any kind and size.
 
-What fits into one request is sent in one; anything longer goes in parts. A stream is read up to that size
-before it is decided, so that a small stream costs one request as well.
+What fits into one request is sent in one; anything longer goes in parts. A stream is read up to
+that size before it is decided, so that a small stream costs one request as well.
 """
 
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypedDict
 
@@ -68,7 +68,9 @@ class PutOptions:
         )  # fmt: skip
 
     def attributes(self, key: str, head: bytes) -> Attributes:
-        """Return what is stored beside the bytes; code that a browser would run is made an attachment."""
+        """Return what is stored beside the bytes; code that a browser would run is made an
+        attachment.
+        """
         content_type = self.content_type or guess_content_type(key, head)
         disposition = self.content_disposition
         if disposition is None and is_active(content_type):
@@ -137,7 +139,7 @@ class Putter:
         attributes = options.attributes(key, head)
         total = 0
 
-        async def counted() -> AsyncIterator[bytes | memoryview]:
+        async def counted() -> AsyncGenerator[bytes | memoryview]:
             nonlocal total
             async for part in parts:
                 total += len(part)
@@ -153,7 +155,9 @@ class Putter:
     async def _hashed(
         self, key: str, pieces: AsyncIterator[bytes], wanted: str
     ) -> AsyncIterator[bytes]:
-        """Pass pieces on, and fail at the end, before anything is visible, if they were not the right ones."""
+        """Pass pieces on, and fail at the end, before anything is visible, if they were not the
+        right ones.
+        """
         digest = hashlib.sha256()
         async for piece in pieces:
             digest.update(piece)
@@ -165,7 +169,8 @@ class Putter:
 
 
 def part_size(wanted: int | None, total: int | None, limits: PartLimits) -> int:
-    """Return the size of parts: the one asked for or 8 MiB, larger if ``total`` bytes need more parts than allowed.
+    """Return the size of parts: the one asked for or 8 MiB, larger if ``total`` bytes need more
+    parts than allowed.
 
     All parts but the last have one size, since some stores insist on that.
     """

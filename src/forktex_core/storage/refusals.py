@@ -3,6 +3,7 @@
 """What a store's refusal means, whether the engine or our own requests met it."""
 
 import re
+from http import HTTPStatus
 
 from .errors import (
     AccessDenied,
@@ -35,7 +36,9 @@ _MESSAGE = re.compile(r"<Message>(.*?)</Message>", re.DOTALL)
 
 
 def xml_error(text: str) -> tuple[str, str]:
-    """Return the code and the first line of the message of an XML error body, empty where there is none."""
+    """Return the code and the first line of the message of an XML error body, empty where there is
+    none.
+    """
     code, message = _CODE.search(text), _MESSAGE.search(text)
     words = message[1].strip().splitlines()[0] if message and message[1].strip() else ""
     return (code[1].strip() if code else ""), words
@@ -48,19 +51,19 @@ def refusal(status: int, code: str, words: str, *, bucket: str, key: str | None)
     about = {"bucket": bucket, "key": key}
     if code in _NO_BUCKET:
         return missing_bucket(bucket, key)
-    if code in _CONDITIONS or status == 412:
+    if code in _CONDITIONS or status == HTTPStatus.PRECONDITION_FAILED:
         return PreconditionFailed(f"The {where} is not as the condition demands. {what}", **about)
     if code in _DIGESTS:
         return ChecksumMismatch(
             f"The store received other bytes than were sent for the {where}. {what}", **about
         )
-    if status == 404:
+    if status == HTTPStatus.NOT_FOUND:
         return NotFound(f"There is no {where}.", **about)
     if status in (401, 403):
         return AccessDenied(f"Access to the {where} was refused. {what}{_hint(code)}", **about)
-    if status == 416:
+    if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
         return InvalidRange(f"The range lies outside of the {where}.", **about)
-    if status in TRANSIENT or status >= 500:
+    if status in TRANSIENT or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return StorageUnavailable(f"The store could not serve the {where}. {what}", **about)
     return RequestRefused(
         f"The store refused a request for the {where}. {what}", status=status, code=code, **about

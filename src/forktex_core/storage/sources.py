@@ -5,7 +5,7 @@
 import asyncio
 import inspect
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import IO, Protocol
 
@@ -103,7 +103,7 @@ async def _iterate_blocking(source: Iterable[bytes]) -> AsyncIterator[bytes]:
         yield _checked(piece)
 
 
-async def cut(pieces: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:
+async def cut(pieces: AsyncIterator[bytes], size: int) -> AsyncGenerator[bytes]:
     """Yield pieces of exactly ``size`` bytes, the last one aside; copies each byte once."""
     buffer = bytearray()
     async for piece in pieces:

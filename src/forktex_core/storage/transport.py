@@ -10,11 +10,12 @@ from dataclasses import dataclass
 class Transport:
     """Timeouts, retries and bounds; times in seconds.
 
-    ``read_timeout`` is the longest silence of the server; for a body that is stored in one request it bounds
-    the whole request. 5xx, 408, 429 and lost connections are tried again up to ``max_retries`` times within
-    ``retry_timeout``, after a pause that doubles from ``backoff`` to ``max_backoff`` and is shortened
-    at random by up to a half. ``max_concurrency`` bounds the requests under way at once.
-    ``root_certificate`` (PEM) is trusted besides the system's, for a store with a private authority.
+    ``read_timeout`` is the longest silence of the server; for a body that is stored in one request
+    it bounds the whole request. 5xx, 408, 429 and lost connections are tried again up to
+    ``max_retries`` times within ``retry_timeout``, after a pause that doubles from ``backoff`` to
+    ``max_backoff`` and is shortened at random by up to a half. ``max_concurrency`` bounds the
+    requests under way at once. ``root_certificate`` (PEM) is trusted besides the system's, for a
+    store with a private authority.
     """
 
     connect_timeout: float = 5.0

@@ -2,13 +2,13 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """A large object in parts: in parallel, and nothing left behind however it ends.
 
-Protocol. At most ``parallel`` parts are in memory and under way. When a part, the source or the completion fails,
-or the caller is cancelled, the parts under way are cancelled and awaited first, then the upload is aborted. The
-caller waits for that, so that no task outlives the call; cancelled once more, it leaves, and the client's `Chores`
-finish it, which `close` waits for.
+Protocol. At most ``parallel`` parts are in memory and under way. When a part, the source or the
+completion fails, or the caller is cancelled, the parts under way are cancelled and awaited first,
+then the upload is aborted. The caller waits for that, so that no task outlives the call; cancelled
+once more, it leaves, and the client's `Chores` finish it, which `close` waits for.
 
-The id of an upload is known only when the store has answered, so its beginning is a chore of its own: a caller
-that is cancelled meanwhile leaves a chore that waits for the answer and aborts.
+The id of an upload is known only when the store has answered, so its beginning is a chore of its
+own: a caller that is cancelled meanwhile leaves a chore that waits for the answer and aborts.
 """
 
 import asyncio

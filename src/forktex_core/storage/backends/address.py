@@ -5,12 +5,14 @@
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from ..signing.v4 import encode_path
+from forktex_core.storage.signing.v4 import encode_path
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """The scheme, host and path of a bucket; ``base`` begins with a slash and does not end with one, or is empty."""
+    """The scheme, host and path of a bucket; ``base`` begins with a slash and does not end with
+    one, or is empty.
+    """
 
     scheme: str
     host: str

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """Azure Blob Storage: the bucket is a container, parts are blocks.
 
-Blocks that are never committed cannot be discarded one by one; Azure drops them after a week. Their ids are
-chosen at random for each upload, so that two uploads to one key don't mix.
+Blocks that are never committed cannot be discarded one by one; Azure drops them after a week. Their
+ids are chosen at random for each upload, so that two uploads to one key don't mix.
 """
 
 import base64
@@ -11,18 +11,28 @@ import hashlib
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
-from ..access import PublicAccess
-from ..credentials import AzureCredentials, CredentialSource
-from ..errors import NotFound
-from ..http import HttpChannel, Reply, Request
-from ..objects import ALWAYS, Attributes, CommonPrefix, Condition, Digest, ObjectInfo, PendingUpload
-from ..refusals import missing_bucket
-from ..signing import azure
-from ..signing.v4 import encode_path, encode_query
-from ..transport import Transport
+from forktex_core.storage.access import PublicAccess
+from forktex_core.storage.credentials import AzureCredentials, CredentialSource
+from forktex_core.storage.errors import NotFound
+from forktex_core.storage.http import HttpChannel, Reply, Request
+from forktex_core.storage.objects import (
+    ALWAYS,
+    Attributes,
+    CommonPrefix,
+    Condition,
+    Digest,
+    ObjectInfo,
+    PendingUpload,
+)
+from forktex_core.storage.refusals import missing_bucket
+from forktex_core.storage.signing import azure
+from forktex_core.storage.signing.v4 import encode_path, encode_query
+from forktex_core.storage.transport import Transport
+
 from .address import Address
 from .engine import Engine, EngineDownload, bare, client_options, retry_config
 from .gcs import delete_leniently
@@ -92,7 +102,9 @@ class AzureBackend:
         return await self._engine.get(key, start=start, end=end, etag=etag)
 
     async def head(self, key: str) -> ObjectInfo:
-        """Return what is known; a HEAD that finds nothing doesn't say whether the container is there."""
+        """Return what is known; a HEAD that finds nothing doesn't say whether the container is
+        there.
+        """
         try:
             return await self._engine.head(key)
         except NotFound:
@@ -115,7 +127,9 @@ class AzureBackend:
         return await self._engine.list_level(prefix)
 
     async def delete(self, keys: Sequence[str]) -> None:
-        """Delete, 256 with each request; the store minds missing blobs, so they are passed over one by one."""
+        """Delete, 256 with each request; the store minds missing blobs, so they are passed over one
+        by one.
+        """
         await delete_leniently(self._engine, keys)
 
     async def copy(self, source: str, target: str) -> None:
@@ -127,15 +141,15 @@ class AzureBackend:
         reply = await self.send("HEAD", None, parameters={"restype": "container"})
         if reply.status not in (403, 404):
             reply.raise_for_refusal(bucket=self.bucket, key=None)
-        return reply.status != 404
+        return reply.status != HTTPStatus.NOT_FOUND
 
     async def create_bucket(self) -> None:
         """Create the container."""
         reply = await self.send("PUT", None, parameters={"restype": "container"})
-        if reply.status != 409 or "ContainerAlreadyExists" not in reply.text:
+        if reply.status != HTTPStatus.CONFLICT or "ContainerAlreadyExists" not in reply.text:
             reply.raise_for_refusal(bucket=self.bucket, key=None)
 
-    async def pending_uploads(self, prefix: str) -> AsyncIterator[PendingUpload]:
+    def pending_uploads(self, prefix: str) -> AsyncIterator[PendingUpload]:
         """Refuse: there is nothing to clean up."""
         raise unsupported(
             self.scheme,
@@ -143,7 +157,6 @@ class AzureBackend:
             "Azure drops uncommitted blocks after a week",
             bucket=self.bucket,
         )
-        yield  # an async generator, as the protocol has it
 
     async def abort_upload(self, pending: PendingUpload) -> None:
         """Refuse, like `pending_uploads`."""
@@ -213,7 +226,9 @@ class AzureBackend:
         return (Address.of(endpoint_url, self.bucket) if endpoint_url else self._address).url(key)
 
     async def sign(self, link: LinkRequest, endpoint_url: str | None) -> SignedURL:
-        """Return a URL with a service SAS; Azure signs neither a size nor the type of what is stored."""
+        """Return a URL with a service SAS; Azure signs neither a size nor the type of what is
+        stored.
+        """
         writing = link.access is PublicAccess.write
         if link.max_bytes is not None or (writing and link.content_type):
             raise unsupported(
@@ -301,7 +316,9 @@ async def _md5(body: Body) -> dict[str, str]:
 def _store(
     endpoint: str, bucket: str, source: CredentialSource[AzureCredentials], transport: Transport
 ) -> "AzureStore":
-    """Return the engine's store. Every setting is given, since the engine takes missing ones from the environment."""
+    """Return the engine's store. Every setting is given, since the engine takes missing ones from
+    the environment.
+    """
     from obstore.store import AzureStore
 
     async def credential() -> Any:

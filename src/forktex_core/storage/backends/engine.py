@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """obstore, our engine for S3, Google and Azure: the calls we use, with our errors.
 
-obstore answers most refusals with one error class and a long text, so the status and the store's own code are
-read from the text; `FileNotFoundError` stands for a missing key and a missing bucket alike.
+obstore answers most refusals with one error class and a long text, so the status and the store's
+own code are read from the text; `FileNotFoundError` stands for a missing key and a missing bucket
+alike.
 """
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from obstore.exceptions import (
     UnauthenticatedError,
 )
 
-from ..errors import (
+from forktex_core.storage.errors import (
     AccessDenied,
     NotFound,
     PreconditionFailed,
@@ -31,9 +32,10 @@ from ..errors import (
     TruncatedBody,
     Unsupported,
 )
-from ..objects import Attributes, CommonPrefix, Condition, ObjectInfo
-from ..refusals import refusal, xml_error
-from ..transport import Transport
+from forktex_core.storage.objects import Attributes, CommonPrefix, Condition, ObjectInfo
+from forktex_core.storage.refusals import refusal, xml_error
+from forktex_core.storage.transport import Transport
+
 from .protocol import Body
 
 if TYPE_CHECKING:
@@ -101,7 +103,7 @@ class EngineDownload:
         self._check(len(body))
         return body
 
-    async def chunks(self, size: int) -> AsyncIterator[bytes]:
+    async def chunks(self, size: int) -> AsyncGenerator[bytes]:
         """Yield the body in pieces of at least ``size`` bytes, the last aside."""
         received = 0
         stream = aiter(self._result.stream(size))
@@ -183,7 +185,8 @@ class Engine:
     async def list(self, prefix: str, start_after: str) -> AsyncIterator[Sequence[ObjectInfo]]:
         """Yield pages of what begins with a string, which need not end at a slash.
 
-        The engine lists whole folders, so that the listing starts close before the string and ends after it.
+        The engine lists whole folders, so that the listing starts close before the string and ends
+        after it.
         """
         folder, _, rest = prefix.rpartition("/")
         after = max(start_after, f"{folder}/{_before(rest)}" if folder and rest else _before(rest))
@@ -206,7 +209,7 @@ class Engine:
             if page[-1]["path"] > prefix and not page[-1]["path"].startswith(prefix):
                 return
 
-    async def list_level(self, prefix: str) -> tuple[list[CommonPrefix], list[ObjectInfo]]:
+    async def list_level(self, prefix: str) -> tuple[Sequence[CommonPrefix], Sequence[ObjectInfo]]:
         """Return one level of what begins with a string."""
         folder = prefix.rpartition("/")[0]
         try:

@@ -1,20 +1,30 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""``file://``: a folder as a bucket, behind the same protocol as the stores. The blocking part is ``folder``."""
+"""``file://``: a folder as a bucket, behind the same protocol as the stores. The blocking part is
+``folder``.
+"""
 
 import asyncio
 import json
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import IO
 
-from ..access import PublicAccess
-from ..errors import TruncatedBody
-from ..objects import Attributes, CommonPrefix, Condition, Digest, ObjectInfo, PendingUpload
+from forktex_core.storage.access import PublicAccess
+from forktex_core.storage.errors import TruncatedBody
+from forktex_core.storage.objects import (
+    Attributes,
+    CommonPrefix,
+    Condition,
+    Digest,
+    ObjectInfo,
+    PendingUpload,
+)
+
 from .folder import OWN, Folder
 from .memory import PAGE, check_condition, fold, listed, no_address, no_links, resolve_range
 from .protocol import Body, LinkRequest, PartLimits, SignedURL, unsupported
@@ -32,7 +42,7 @@ class FileDownload:
         """Return all of it."""
         return b"".join([piece async for piece in self.chunks(max(self.length, 1))])
 
-    async def chunks(self, size: int) -> AsyncIterator[bytes]:
+    async def chunks(self, size: int) -> AsyncGenerator[bytes]:
         """Yield it in pieces."""
         left = self.length
         with self._file as file:
@@ -110,7 +120,8 @@ class FileBackend:
 
     async def delete(self, keys: Sequence[str]) -> None:
         """Remove files."""
-        await asyncio.to_thread(lambda: [self.folder.delete(key) for key in keys])
+        for key in keys:
+            await asyncio.to_thread(self.folder.delete, key)
 
     async def copy(self, source: str, target: str) -> None:
         """Copy a file."""

@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """A folder as a bucket, in plain blocking calls: the files are the objects, for development.
 
-Protocol. Bytes are written to a file beside the objects, flushed to the disk, and moved over the key: a reader
-sees the old object or the new one, never a part. What a file cannot hold (content type, metadata, ETag) is in a
-note under ``.forktex-storage/notes`` that names the size and the time of the file it describes; the note is
-written first, so that after a crash between the two moves the note does not fit, and is ignored. A file put there
-by hand has no note: its type is guessed from its name. Writers of one folder take a lock file in turn (where the
-platform has such locks), which makes conditions atomic between processes.
+Protocol. Bytes are written to a file beside the objects, flushed to the disk, and moved over the
+key: a reader sees the old object or the new one, never a part. What a file cannot hold (content
+type, metadata, ETag) is in a note under ``.forktex-storage/notes`` that names the size and the time
+of the file it describes; the note is written first, so that after a crash between the two moves the
+note does not fit, and is ignored. A file put there by hand has no note: its type is guessed from
+its name. Writers of one folder take a lock file in turn (where the platform has such locks), which
+makes conditions atomic between processes.
 """
 
 import contextlib
@@ -22,10 +23,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
-from ..content_type import guess_content_type
-from ..errors import InvalidKey, NotFound, Unsupported
-from ..objects import Attributes, Condition, ObjectInfo
-from ..refusals import missing_bucket
+from forktex_core.storage.content_type import guess_content_type
+from forktex_core.storage.errors import InvalidKey, NotFound, Unsupported
+from forktex_core.storage.objects import Attributes, Condition, ObjectInfo
+from forktex_core.storage.refusals import missing_bucket
+
 from .memory import check_condition
 from .protocol import Body
 

@@ -8,17 +8,26 @@ import json
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from ..access import PublicAccess
-from ..credentials import CredentialSource, GCSCredentials
-from ..errors import AccessDenied, NotFound, PreconditionFailed, StorageError
-from ..http import HttpChannel, Reply, Request
-from ..objects import Attributes, CommonPrefix, Condition, Digest, ObjectInfo, PendingUpload
-from ..refusals import missing_bucket
-from ..signing import gcs_v4, post_policy
-from ..signing.v4 import encode_path, encode_query
-from ..transport import Transport
+from forktex_core.storage.access import PublicAccess
+from forktex_core.storage.credentials import CredentialSource, GCSCredentials
+from forktex_core.storage.errors import AccessDenied, NotFound, PreconditionFailed, StorageError
+from forktex_core.storage.http import HttpChannel, Reply, Request
+from forktex_core.storage.objects import (
+    Attributes,
+    CommonPrefix,
+    Condition,
+    Digest,
+    ObjectInfo,
+    PendingUpload,
+)
+from forktex_core.storage.refusals import missing_bucket
+from forktex_core.storage.signing import gcs_v4, post_policy
+from forktex_core.storage.signing.v4 import encode_path, encode_query
+from forktex_core.storage.transport import Transport
+
 from . import xml_upload
 from .address import Address
 from .engine import Engine, EngineDownload, bare, client_options, retry_config
@@ -35,7 +44,9 @@ _REQUEST_SECONDS = 900
 
 
 class GCSBackend:
-    """One bucket of Google Cloud Storage. Conditions are on generations, which ETags are looked up for."""
+    """One bucket of Google Cloud Storage. Conditions are on generations, which ETags are looked up
+    for.
+    """
 
     scheme = "gs"
     parts = PartLimits(smallest=5 * MIB, largest=5 * 1024 * MIB, count=10_000)
@@ -152,7 +163,7 @@ class GCSBackend:
         reply = await self._send("HEAD", None)
         if reply.status not in (403, 404):
             reply.raise_for_refusal(bucket=self.bucket, key=None)
-        return reply.status != 404
+        return reply.status != HTTPStatus.NOT_FOUND
 
     async def create_bucket(self) -> None:
         """Create it in the project of the service account."""
@@ -163,7 +174,7 @@ class GCSBackend:
         reply = await self._send(
             "PUT", None, headers={"x-goog-project-id": project} if project else {}
         )
-        if reply.status != 409:
+        if reply.status != HTTPStatus.CONFLICT:
             reply.raise_for_refusal(bucket=self.bucket, key=None)
 
     def pending_uploads(self, prefix: str) -> AsyncIterator[PendingUpload]:
@@ -302,8 +313,7 @@ def _store(
 
     config: dict[str, Any] = {"base_url": endpoint_url, "skip_signature": source.anonymous}
     static = source.static
-    with_key = static is not None and static.token is None
-    if with_key:
+    if static is not None and static.token is None:
         config["service_account_key"] = json.dumps(
             {
                 "client_email": static.client_email,
@@ -315,7 +325,7 @@ def _store(
     return GCSStore(
         bucket,
         config=config,  # type: ignore[arg-type]  # built up key by key
-        credential_provider=None if with_key or source.anonymous else credential,
+        credential_provider=None if "service_account_key" in config or source.anonymous else credential,
         client_options=client_options(transport, http=endpoint_url.startswith("http://")),
         retry_config=retry_config(transport),
     )

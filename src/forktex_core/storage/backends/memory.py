@@ -1,18 +1,28 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""Objects in this process's memory, for tests: the same behaviour as a store, and gone with the client."""
+"""Objects in this process's memory, for tests: the same behaviour as a store, and gone with the
+client.
+"""
 
 import hashlib
 import secrets
-from collections.abc import AsyncIterator, MutableMapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 
-from ..access import PublicAccess
-from ..errors import InvalidRange, NotFound, PreconditionFailed
-from ..objects import Attributes, CommonPrefix, Condition, Digest, ObjectInfo, PendingUpload
-from ..refusals import missing_bucket
+from forktex_core.storage.access import PublicAccess
+from forktex_core.storage.errors import InvalidRange, NotFound, PreconditionFailed
+from forktex_core.storage.objects import (
+    Attributes,
+    CommonPrefix,
+    Condition,
+    Digest,
+    ObjectInfo,
+    PendingUpload,
+)
+from forktex_core.storage.refusals import missing_bucket
+
 from .protocol import Body, LinkRequest, PartLimits, SignedURL, unsupported
 
 
@@ -40,7 +50,7 @@ class MemoryDownload:
         """Return all of it."""
         return self._body
 
-    async def chunks(self, size: int) -> AsyncIterator[bytes]:
+    async def chunks(self, size: int) -> AsyncGenerator[bytes]:
         """Yield it in pieces."""
         for offset in range(0, self.length, size):
             yield self._body[offset : offset + size]

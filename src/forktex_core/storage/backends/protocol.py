@@ -2,18 +2,25 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """What a kind of store has to do for a `StorageClient`, and nothing more.
 
-A backend serves one bucket. Keys arrive normalised and with their prefix. Every method raises only errors of
-``errors``; what the store lacks raises `Unsupported`.
+A backend serves one bucket. Keys arrive normalised and with their prefix. Every method raises only
+errors of ``errors``; what the store lacks raises `Unsupported`.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, Self
 
-from ..access import PublicAccess
-from ..errors import Unsupported
-from ..objects import Attributes, CommonPrefix, Condition, Digest, ObjectInfo, PendingUpload
+from forktex_core.storage.access import PublicAccess
+from forktex_core.storage.errors import Unsupported
+from forktex_core.storage.objects import (
+    Attributes,
+    CommonPrefix,
+    Condition,
+    Digest,
+    ObjectInfo,
+    PendingUpload,
+)
 
 type Body = bytes | memoryview
 
@@ -58,7 +65,7 @@ class Download(Protocol):
     async def read(self) -> bytes:
         """Return all of them."""
 
-    def chunks(self, size: int) -> AsyncIterator[bytes]:
+    def chunks(self, size: int) -> AsyncGenerator[bytes]:
         """Yield them in pieces of about ``size`` bytes."""
 
 
@@ -78,8 +85,8 @@ class LinkRequest:
 class SignedURL(str):
     """A URL that carries its own permission.
 
-    It is a plain ``str``. ``method`` says how to use it, ``headers`` what a PUT must send besides its body,
-    ``fields`` what the form of a browser upload (POST) must hold before its ``file``.
+    It is a plain ``str``. ``method`` says how to use it, ``headers`` what a PUT must send besides
+    its body, ``fields`` what the form of a browser upload (POST) must hold before its ``file``.
     """
 
     __slots__ = ("expires_at", "fields", "headers", "method")
@@ -97,7 +104,7 @@ class SignedURL(str):
         expires_at: datetime,
         headers: dict[str, str] | None = None,
         fields: dict[str, str] | None = None,
-    ) -> "SignedURL":
+    ) -> Self:
         """Make one of a URL."""
         self = super().__new__(cls, url)
         self.method, self.expires_at = method, expires_at
@@ -139,7 +146,9 @@ class Backend(Protocol):
     async def get(
         self, key: str, *, start: int = 0, end: int | None = None, etag: str | None = None
     ) -> Download:
-        """Begin to read from ``start`` (negative: that many last bytes) to before ``end``, only if it is ``etag``."""
+        """Begin to read from ``start`` (negative: that many last bytes) to before ``end``, only if
+        it is ``etag``.
+        """
 
     async def head(self, key: str) -> ObjectInfo:
         """Return what is known about an object."""

@@ -8,18 +8,27 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from .. import bucket_policy
-from ..access import PublicAccess
-from ..credentials import CredentialSource, S3Credentials
-from ..errors import NotFound, StorageError
-from ..http import HttpChannel, Reply, Request
-from ..objects import Attributes, CommonPrefix, Condition, Digest, ObjectInfo, PendingUpload
-from ..refusals import missing_bucket
-from ..signing import post_policy, sigv4
-from ..signing.v4 import encode_path, encode_query
-from ..transport import Transport
+from forktex_core.storage import bucket_policy
+from forktex_core.storage.access import PublicAccess
+from forktex_core.storage.credentials import CredentialSource, S3Credentials
+from forktex_core.storage.errors import NotFound, StorageError
+from forktex_core.storage.http import HttpChannel, Reply, Request
+from forktex_core.storage.objects import (
+    Attributes,
+    CommonPrefix,
+    Condition,
+    Digest,
+    ObjectInfo,
+    PendingUpload,
+)
+from forktex_core.storage.refusals import missing_bucket
+from forktex_core.storage.signing import post_policy, sigv4
+from forktex_core.storage.signing.v4 import encode_path, encode_query
+from forktex_core.storage.transport import Transport
+
 from . import xml_upload
 from .address import Address
 from .engine import Engine, EngineDownload, client_options, retry_config
@@ -114,7 +123,9 @@ class S3Backend:
         return download
 
     async def head(self, key: str) -> ObjectInfo:
-        """Return what is known; a HEAD that finds nothing doesn't say whether the bucket is there, so we ask."""
+        """Return what is known; a HEAD that finds nothing doesn't say whether the bucket is there,
+        so we ask.
+        """
         try:
             info = await self._engine.head(key)
         except NotFound:
@@ -170,9 +181,9 @@ class S3Backend:
     async def bucket_exists(self) -> bool:
         """Ask; a refusal for lack of rights means that it is there."""
         reply = await self._send("HEAD", None)
-        if reply.status == 404:
+        if reply.status == HTTPStatus.NOT_FOUND:
             return False
-        if reply.status != 403:
+        if reply.status != HTTPStatus.FORBIDDEN:
             reply.raise_for_refusal(bucket=self.bucket, key=None)
         self._saw_bucket()
         return True
@@ -186,8 +197,8 @@ class S3Backend:
                 f"<LocationConstraint>{self._region}</LocationConstraint></CreateBucketConfiguration>"
             )
         reply = await self._send("PUT", None, body=place.encode())
-        if reply.status != 409 or "BucketAlreadyOwnedByYou" not in reply.text:
-            if reply.status == 409 and await self.bucket_exists():
+        if reply.status != HTTPStatus.CONFLICT or "BucketAlreadyOwnedByYou" not in reply.text:
+            if reply.status == HTTPStatus.CONFLICT and await self.bucket_exists():
                 return
             reply.raise_for_refusal(bucket=self.bucket, key=None)
         self._saw_bucket()
@@ -204,9 +215,9 @@ class S3Backend:
         """Write the bucket policy, other statements kept."""
         policy = {"policy": ""}
         now = await self._send("GET", None, parameters=policy)
-        if now.status != 404 or "NoSuchBucketPolicy" not in now.text:
+        if now.status != HTTPStatus.NOT_FOUND or "NoSuchBucketPolicy" not in now.text:
             now.raise_for_refusal(bucket=self.bucket, key=None)
-        document = now.text if now.status == 200 else None
+        document = now.text if now.status == HTTPStatus.OK else None
         wanted = bucket_policy.changed(document, bucket=self.bucket, prefix=prefix, access=access)
         if wanted is None:
             reply = await self._send("DELETE", None, parameters=policy)
@@ -239,7 +250,7 @@ class S3Backend:
         path = self._address.path(key)
         query = encode_query(parameters or {})
         url = self._address.origin + encode_path(path) + (f"?{query}" if query else "")
-        hashed = digest or await off_loop(len(body), lambda: sha256(body).hexdigest())
+        hashed = digest if digest else await off_loop(len(body), _hex_digest, body)
 
         async def make() -> Request:
             if self._source.anonymous:
@@ -319,6 +330,10 @@ async def anonymous_read(channel: HttpChannel, url: str, *, bucket: str, key: st
     return True
 
 
+def _hex_digest(body: Body) -> str:
+    return sha256(body).hexdigest()
+
+
 async def _condition_headers(condition: Condition) -> dict[str, str]:
     if condition.create:
         return {"if-none-match": "*"}
@@ -333,7 +348,9 @@ def _store(
     source: CredentialSource[S3Credentials],
     transport: Transport,
 ) -> "S3Store":
-    """Return the engine's store. Every setting is given, since the engine takes missing ones from the environment."""
+    """Return the engine's store. Every setting is given, since the engine takes missing ones from
+    the environment.
+    """
     from obstore.store import S3Store
 
     async def credential() -> Any:

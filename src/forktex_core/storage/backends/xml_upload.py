@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """Multipart uploads in the XML that S3 and Google Cloud Storage have in common.
 
-Protocol. POST ?uploads gives an id; each part is a PUT with its number and that id, and answers with an ETag;
-POST with the list of parts makes the object. Nothing is visible before. A DELETE of the id discards the parts;
-a part that was still being received may survive it, so we look for leftovers and delete again.
+Protocol. POST ?uploads gives an id; each part is a PUT with its number and that id, and answers
+with an ETag; POST with the list of parts makes the object. Nothing is visible before. A DELETE of
+the id discards the parts; a part that was still being received may survive it, so we look for
+leftovers and delete again.
 
-A completion whose answer was lost may have happened: the id is unknown then, and the object that is there has the
-ETag which follows from the parts (the MD5 of their MD5s, with their number).
+A completion whose answer was lost may have happened: the id is unknown then, and the object that is
+there has the ETag which follows from the parts (the MD5 of their MD5s, with their number).
 """
 
 import asyncio
@@ -16,12 +17,14 @@ import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import datetime
 from hashlib import sha256
+from http import HTTPStatus
 from typing import Protocol
 from xml.etree import ElementTree as ET
 
-from ..errors import NotFound, StorageError, StorageUnavailable
-from ..http import Reply
-from ..objects import Condition, PendingUpload
+from forktex_core.storage.errors import NotFound, StorageError, StorageUnavailable
+from forktex_core.storage.http import Reply
+from forktex_core.storage.objects import Condition, PendingUpload
+
 from .engine import bare
 from .protocol import Body
 
@@ -120,7 +123,7 @@ class XmlUpload:
         for _ in range(_ABORTS):
             await self._send("DELETE", self._key, parameters=self._id)
             left = await self._send("GET", self._key, parameters=self._id)
-            if left.status == 404:
+            if left.status == HTTPStatus.NOT_FOUND:
                 return
         left.raise_for_refusal(bucket=self._bucket, key=self._key)
         raise StorageError(

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """Azure Blob Storage: service SAS for links, Shared Key for our own requests.
 
-Source: Microsoft, "Create a service SAS" and "Authorize with Shared Key". One version of the protocol is
-named in both, so that the two strings to sign keep their form.
+Source: Microsoft, "Create a service SAS" and "Authorize with Shared Key". One version of the
+protocol is named in both, so that the two strings to sign keep their form.
 """
 
 import base64
@@ -11,7 +11,8 @@ import hmac
 from collections.abc import Mapping
 from datetime import datetime
 
-from ..credentials import AzureCredentials
+from forktex_core.storage.credentials import AzureCredentials
+
 from .v4 import encode_query
 
 VERSION = "2021-12-02"
@@ -37,7 +38,8 @@ def sas_query(
 ) -> str:
     """Return the query string of a service SAS for one blob.
 
-    ``permissions`` in Azure's order (``r``, ``cw``); the content headers override those of the blob on reading.
+    ``permissions`` in Azure's order (``r``, ``cw``); the content headers override those of the blob
+    on reading.
     """
     begins, ends = f"{start:%Y-%m-%dT%H:%M:%SZ}", f"{expires:%Y-%m-%dT%H:%M:%SZ}"
     resource = f"/blob/{credentials.account}/{container}/{key}"

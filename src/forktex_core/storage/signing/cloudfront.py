@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """CloudFront signed URLs by a key pair.
 
-Source: AWS, "Creating a signed URL using a canned policy" and "using a custom policy" in the CloudFront
-Developer Guide, which prescribes RSA with SHA-1 for RSA key pairs.
+Source: AWS, "Creating a signed URL using a canned policy" and "using a custom policy" in the
+CloudFront Developer Guide, which prescribes RSA with SHA-1 for RSA key pairs.
 """
 
 import base64
@@ -34,7 +34,8 @@ class CloudFrontSigner:
             ]
         }
         policy = json.dumps(document, separators=(",", ":")).encode()
-        # SHA-1 is what CloudFront verifies; the URL, the moment and nothing else is chosen by the signer.
+        # SHA-1 is what CloudFront verifies; the URL, the moment and nothing else is chosen by the
+        # signer.
         signed = rsa_key.sign(self.private_key, policy, SHA1())  # noqa: S303  # prescribed by CloudFront
         signature = base64.b64encode(signed).decode().translate(_FOR_URLS)
         mark = "&" if "?" in url else "?"

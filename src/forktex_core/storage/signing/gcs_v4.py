@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """Google Cloud Storage's V4 signatures with a service account's RSA key.
 
-Source: Google Cloud, "V4 signing process" and "Signatures". Any request of the XML API can be presigned, so
-that this signer serves links and our own requests alike.
+Source: Google Cloud, "V4 signing process" and "Signatures". Any request of the XML API can be
+presigned, so that this signer serves links and our own requests alike.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,8 @@ from datetime import datetime
 
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from ..credentials import GCSCredentials
+from forktex_core.storage.credentials import GCSCredentials
+
 from . import rsa_key, v4
 
 DIALECT = v4.Dialect("GOOG4-RSA-SHA256", "X-Goog", "goog4_request", "storage")

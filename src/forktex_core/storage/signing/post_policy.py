@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """The policy document of a browser upload: what a form may send, to the byte.
 
-Source: AWS, "Browser-Based Uploads Using POST"; Google Cloud, "Policy document". Both read the same document.
+Source: AWS, "Browser-Based Uploads Using POST"; Google Cloud, "Policy document". Both read the same
+document.
 """
 
 import base64
@@ -20,7 +21,8 @@ def encode(
     content_type: str | None,
     fields: Mapping[str, str],
 ) -> str:
-    """Return the base64 policy that admits one object of at most ``max_bytes`` under exactly this key.
+    """Return the base64 policy that admits one object of at most ``max_bytes`` under exactly this
+    key.
 
     ``content_type`` may end in ``/*`` to admit a family. ``fields`` must be sent exactly so.
     """

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""Amazon's Signature Version 4 for S3 and every store that speaks it: URLs, requests, POST policies.
+"""Amazon's Signature Version 4 for S3 and every store that speaks it: URLs, requests, POST
+policies.
 
 Source: AWS, "Authenticating Requests (AWS Signature Version 4)" in the S3 API reference.
 """
@@ -10,7 +11,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from functools import lru_cache
 
-from ..credentials import S3Credentials
+from forktex_core.storage.credentials import S3Credentials
+
 from . import v4
 
 DIALECT = v4.Dialect("AWS4-HMAC-SHA256", "X-Amz", "aws4_request", "s3")
@@ -45,8 +47,8 @@ def presign(
 ) -> str:
     """Return path and query of a presigned request.
 
-    ``path`` is raw, ``headers`` are those that the sender must send exactly so, ``moment`` is UTC and the URL
-    holds for ``seconds`` after it.
+    ``path`` is raw, ``headers`` are those that the sender must send exactly so, ``moment`` is UTC
+    and the URL holds for ``seconds`` after it.
     """
     signed_headers = {**(headers or {}), "host": host}
     token = credentials.session_token

@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""What Amazon's Signature Version 4 and Google's V4 share: the canonical request and the string to sign.
+"""What Amazon's Signature Version 4 and Google's V4 share: the canonical request and the string to
+sign.
 
-Source: AWS, "Create a signed AWS API request"; Google Cloud, "Canonical requests". The two differ in their
-names and in how the last string is signed, which is what a `Dialect` and a signer hold.
+Source: AWS, "Create a signed AWS API request"; Google Cloud, "Canonical requests". The two differ
+in their names and in how the last string is signed, which is what a `Dialect` and a signer hold.
 """
 
 from collections.abc import Mapping
