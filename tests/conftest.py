@@ -30,6 +30,7 @@ class Database:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the same tests run on other servers."""
     group = parser.getgroup("servers")
     group.addoption("--postgres-url", help="run on this PostgreSQL instead of an embedded one")
     group.addoption(
@@ -58,7 +59,7 @@ def postgres(request: pytest.FixtureRequest) -> Iterator[Database]:
 
 @pytest.fixture
 async def schema(postgres: Database) -> AsyncIterator[str]:
-    """The name of a schema that doesn't exist yet; whatever was made under it is dropped afterwards."""
+    """The name of a schema that doesn't exist yet; what was made under it is dropped afterwards."""
     name = f"test_{secrets.token_hex(6)}"
     yield name
     await execute(postgres, f'DROP SCHEMA IF EXISTS "{name}" CASCADE')
@@ -74,6 +75,7 @@ async def database(postgres: Database) -> AsyncIterator[Database]:
 
 
 async def execute(database: Database, statement: str) -> None:
+    """Run one statement on a connection of its own."""
     connection = await asyncpg.connect(database.dsn)
     try:
         await connection.execute(statement)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.conftest import Database
 
 ROOT = Path(__file__).parent.parent
@@ -17,16 +18,21 @@ FENCE = re.compile(r"^```python *\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
 def blocks(text: str) -> list[tuple[int, str]]:
-    """The blocks fenced as ``python`` (not ``python no-run``), each with its first line's number."""
+    """The blocks fenced as ``python`` (not ``python no-run``) with their first lines' numbers."""
     return [
         (text.count("\n", 0, found.start(1)) + 1, found.group(1)) for found in FENCE.finditer(text)
     ]
 
 
-def documents() -> list[Path]:
+def blocks_of(path: str) -> list[tuple[int, str]]:
+    """The examples of one document."""
+    return blocks((ROOT / path).read_text())
+
+
+def documents() -> list[str]:
     """The documents that hold examples."""
     every = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-    return [path for path in every if blocks(path.read_text())]
+    return [name for name in (str(path.relative_to(ROOT)) for path in every) if blocks_of(name)]
 
 
 async def run_block(path: str, line: int, source: str, names: dict[str, Any]) -> None:
@@ -34,7 +40,7 @@ async def run_block(path: str, line: int, source: str, names: dict[str, Any]) ->
     try:
         tree = ast.increment_lineno(ast.parse(source), line - 1)
         code = compile(tree, path, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-        result = eval(code, names)  # noqa: S307 - our own documentation
+        result = eval(code, names)
         if inspect.iscoroutine(result):
             await result
     except (asyncio.CancelledError, KeyboardInterrupt):
@@ -43,12 +49,12 @@ async def run_block(path: str, line: int, source: str, names: dict[str, Any]) ->
         raise AssertionError(f"{path}:{line}: the example fails: {exc!r}") from exc
 
 
-@pytest.mark.parametrize("path", documents(), ids=lambda path: str(path.relative_to(ROOT)))
-async def test_examples_run(path: Path, database: Database, redis_url: str) -> None:
+@pytest.mark.parametrize("path", documents())
+async def test_examples_run(path: str, database: Database, redis_url: str) -> None:
     """Every Python block of a document runs, in order, in one namespace."""
     names = {"__name__": "example", "DATABASE_URL": database.url, "REDIS_URL": redis_url}
-    for line, source in blocks(path.read_text()):
-        await run_block(str(path.relative_to(ROOT)), line, source, names)
+    for line, source in blocks_of(path):
+        await run_block(path, line, source, names)
 
 
 async def test_a_failing_example_is_named() -> None:

@@ -5,6 +5,7 @@
 import asyncpg
 import pytest
 import redis.asyncio
+
 from tests.conftest import Database
 from tests.waiting import eventually
 
@@ -66,5 +67,5 @@ async def test_eventually_gives_the_value_or_fails() -> None:
         return False
 
     assert await eventually(later) == 3
-    with pytest.raises(AssertionError, match="never still gave False after 0.03 s"):
+    with pytest.raises(AssertionError, match=r"never still gave False after 0\.03 s"):
         await eventually(never, timeout=0.03)

@@ -10,8 +10,10 @@ from collections.abc import Awaitable, Callable
 POLL = 0.01
 
 
-async def eventually[T](condition: Callable[[], T | Awaitable[T]], timeout: float = 10) -> T:  # noqa: ASYNC109 - the deadline belongs in the failure's message
-    """The first truthy value of ``condition``, sync or async; AssertionError after ``timeout`` seconds."""
+async def eventually[T](condition: Callable[[], T | Awaitable[T]], timeout: float = 10) -> T:
+    """The first truthy value of ``condition``, sync or async.
+
+    AssertionError after ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
     while True:
         value = condition()

@@ -1,21 +1,27 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""The process that stands between an embedded server and its owner; run as a script, never imported by the owner.
+"""The process that stands between an embedded server and its owner; run as a script.
 
-Protocol. The owner starts this script with its own process id and a line of JSON
-(``folder`` to remove at the end or null, ``signals`` to stop the server with) as arguments and holds
-the only writing end of our standard input. Each line that it writes is a command, each is answered
-by one line on standard output. When the input ends or our parent is no longer the owner (a forked
-child of the owner may keep the pipe open), the owner has closed us or is dead, and we can't and need
-not tell which: stop the server, remove the folder, leave. A lock file's descriptor that was handed to us stays open
-as long as we live, so a folder is locked exactly as long as a server may be using it.
+Protocol. The owner starts this script with its own process id and a line of JSON as arguments
+(``folder`` to remove at the end or null, ``signals`` to stop the server with then), and holds the
+only writing end of our standard input. Each line that it writes there is a command, answered by
+one line on our standard output. When the input ends, or when our parent is no longer the owner (a
+child that the owner forked may keep the pipe open), the owner has closed us or is dead; we can't
+and need not tell which: stop the server, remove the folder, leave. A lock's descriptor that was
+handed to us stays open as long as we live, so that a folder is locked exactly as long as a server
+may use it.
 
-The server is our child, so its process id can't be reused before we have waited for it. Should we be
-killed ourselves, the kernel stops the server (Linux only).
+The server is our child, so its process id can't be another's before we have waited for it. Should
+we be killed ourselves, the kernel stops the server (on Linux).
 
-Only the standard library, and only its light parts: this has to be up in some ten milliseconds.
+A server that runs as another user than we can often not pass through the folders above its own
+(root's home, a test's temporary folder). We open such ``doors`` for it: it inherits descriptors of
+its folders, and its command line names them by ``/proc/self/fd``, where no folder above is asked.
+
+Only the standard library, and its light parts: this has to be up in some ten milliseconds.
 """
 
+import contextlib
 import ctypes
 import json
 import os
@@ -30,7 +36,10 @@ from typing import Any
 
 PR_SET_PDEATHSIG = 1
 OWNER_CHECK = 0.25
-REMOVAL_TRIES = 100
+REMOVAL_TRIES = 500
+REMOVAL_PAUSE = 0.01
+
+Signals = list[tuple[int, float]]
 
 
 def die_with_parent(number: int) -> Callable[[], None] | None:
@@ -38,95 +47,101 @@ def die_with_parent(number: int) -> Callable[[], None] | None:
     if not sys.platform.startswith("linux"):
         return None
     prctl = ctypes.CDLL(None).prctl
-    return lambda: prctl(PR_SET_PDEATHSIG, number)
+
+    def arm() -> None:
+        prctl(PR_SET_PDEATHSIG, number)
+
+    return arm
 
 
 def children_of(pid: int) -> list[int]:
-    """The direct children of a process (empty where /proc doesn't tell)."""
+    """The direct children of a process (none where /proc doesn't tell)."""
     try:
-        with open(f"/proc/{pid}/task/{pid}/children") as file:
+        with open(f"/proc/{pid}/task/{pid}/children") as file:  # noqa: PTH123 - pathlib loads slowly
             return [int(child) for child in file.read().split()]
     except OSError:
         return []
 
 
-def send(pid: int, number: int) -> None:
-    """Signal a process that may be gone."""
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        pass
-
-
 class Guard:
-    def __init__(self, folder: str | None, signals: list[tuple[int, float]]) -> None:
+    """One server at a time, started and ended on command."""
+
+    def __init__(self, folder: str | None, signals: Signals) -> None:
         self.folder = folder
         self.signals = signals
         self.server: subprocess.Popen[bytes] | None = None
 
     def obey(self, command: dict[str, Any]) -> dict[str, Any]:
-        verb = command.pop("do")
-        if verb == "start":
-            return self.start(**command)
-        if verb == "stop":
-            return self.stop()
-        if verb == "kill":
-            return self.kill()
-        return self.status()
+        """Do what a command says; the answer to it."""
+        verbs: dict[str, Callable[..., dict[str, Any]]] = {
+            "start": self.start,
+            "stop": self.stop,
+            "kill": self.kill,
+            "status": self.status,
+        }
+        return verbs[command.pop("do")](**command)
 
     def status(self) -> dict[str, Any]:
+        """``code``: null while the server lives, else how it ended."""
         return {"code": self.server.poll() if self.server else 0}
 
     def start(
-        self, argv: list[str], log: str, env: dict[str, str], user: int | None
+        self, argv: list[str], log: str, env: dict[str, str], user: int | None, doors: list[str]
     ) -> dict[str, Any]:
-        identity: dict[str, Any] = (
-            {} if user is None else {"user": user, "group": user, "extra_groups": []}
-        )
-        with open(log, "ab") as output:
+        """Start a program: ``pid``, or ``error``."""
+        account: dict[str, Any] = {"user": user, "group": user, "extra_groups": []}
+        with contextlib.ExitStack() as opened:
+            output = opened.enter_context(open(log, "ab"))  # noqa: PTH123 - as above
+            passed = []
+            for path in doors if user is not None else ():
+                passed.append(door := os.open(path, os.O_RDONLY))
+                opened.callback(os.close, door)
+                argv = [word.replace(path, f"/proc/self/fd/{door}") for word in argv]
             try:
-                self.server = subprocess.Popen(
+                self.server = subprocess.Popen(  # noqa: S603 - the server that we are here for
                     argv,
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
                     env=env,
+                    pass_fds=passed,
                     start_new_session=True,
-                    preexec_fn=die_with_parent(self.signals[0][0]),
-                    **identity,
+                    preexec_fn=die_with_parent(self.signals[0][0]),  # noqa: PLW1509 - one thread
+                    **(account if user is not None else {}),
                 )
             except OSError as error:
                 return {"error": str(error)}
         return {"pid": self.server.pid}
 
-    def stop(self) -> dict[str, Any]:
-        """Ask in the given order, each with its patience in seconds; SIGKILL in the end."""
-        for number, patience in self.signals:
+    def stop(self, signals: Signals) -> dict[str, Any]:
+        """Send signals in order, each with its patience in seconds; SIGKILL in the end."""
+        for number, patience in signals:
             if self.server is None or self.server.poll() is not None:
                 break
-            send(self.server.pid, number)
-            try:
+            self.server.send_signal(number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 self.server.wait(patience)
-            except subprocess.TimeoutExpired:
-                continue
         return self.kill()
 
     def kill(self) -> dict[str, Any]:
-        """End the server and its children as a power cut would, at one moment: frozen first, so that none is born meanwhile."""
+        """End server and children as a power cut does: frozen first, so that none is born."""
         if self.server is not None and self.server.poll() is None:
-            send(self.server.pid, signal.SIGSTOP)
-            for pid in (*children_of(self.server.pid), self.server.pid):
-                send(pid, signal.SIGKILL)
+            self.server.send_signal(signal.SIGSTOP)
+            for pid in children_of(self.server.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self.server.kill()
             self.server.wait()
         return self.status()
 
     def end(self) -> None:
-        self.stop()
+        """Stop, and remove the folder; its last users may still be writing to it."""
+        self.stop(self.signals)
         for _ in range(REMOVAL_TRIES):
             if self.folder is None or not os.path.lexists(self.folder):
                 break
             shutil.rmtree(self.folder, ignore_errors=True)
-            time.sleep(0.01)
+            time.sleep(REMOVAL_PAUSE)
 
 
 def commands(owner: int, idle: Callable[[], object]) -> Iterator[dict[str, Any]]:
@@ -144,10 +159,12 @@ def commands(owner: int, idle: Callable[[], object]) -> Iterator[dict[str, Any]]
 
 
 def leave(*_: object) -> None:
+    """End on a signal as if the owner had gone."""
     raise SystemExit(0)
 
 
 def main() -> None:
+    """Obey until the owner goes, then tidy up."""
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, leave)
@@ -156,7 +173,7 @@ def main() -> None:
         for command in commands(int(sys.argv[1]), guard.status):
             os.write(1, json.dumps(guard.obey(command)).encode() + b"\n")
     except BrokenPipeError:
-        pass
+        pass  # the owner died between its command and our answer
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         guard.end()

@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """The owner's end of the guard (see guard.py for the protocol between them)."""
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from forktex_core.embedded.errors import EmbeddedError
 
@@ -23,23 +24,25 @@ class GuardProcess:
     ) -> None:
         orders = json.dumps({"folder": str(folder) if folder else None, "signals": signals})
         self._turn = threading.Lock()
-        self._process = subprocess.Popen(
+        self._process = subprocess.Popen(  # noqa: S603 - a script of ours
             [sys.executable, "-I", "-S", str(GUARD), str(os.getpid()), orders],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=() if lock is None else (lock,),
             start_new_session=True,
         )
+        self._commands = cast("IO[bytes]", self._process.stdin)
+        self._answers = cast("IO[bytes]", self._process.stdout)
 
     def ask(self, **command: Any) -> dict[str, Any]:
-        """Have the guard do one thing and wait for its answer."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
+        """Have the guard do one thing and wait for its answer.
+
+        Raises EmbeddedError when the guard is gone."""
         with self._turn:
             try:
-                self._process.stdin.write(json.dumps(command).encode() + b"\n")
-                self._process.stdin.flush()
-                answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+                self._commands.write(json.dumps(command).encode() + b"\n")
+                self._commands.flush()
+                answer: dict[str, Any] = json.loads(self._answers.readline())
             except (OSError, ValueError) as exc:
                 raise EmbeddedError(
                     f"the guard process {self._process.pid} of an embedded server is gone: "
@@ -49,15 +52,7 @@ class GuardProcess:
 
     def close(self) -> None:
         """Let the guard stop the server and tidy up; returns when it has."""
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with_pipe_closed(pipe)
+        with contextlib.suppress(BrokenPipeError):
+            self._commands.close()
+        self._answers.close()
         self._process.wait()
-
-
-def with_pipe_closed(pipe: Any) -> None:
-    """Close a pipe whose reader may be gone."""
-    try:
-        pipe.close()
-    except BrokenPipeError:
-        pass

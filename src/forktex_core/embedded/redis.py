@@ -8,7 +8,7 @@ import signal
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, override
 
 from forktex_core.embedded.server import HOST, Server
 from forktex_core.embedded.wheels import valkey_program
@@ -17,7 +17,7 @@ from forktex_core.embedded.wheels import valkey_program
 class EmbeddedRedis(Server):
     """A Valkey server, which speaks Redis' protocol, on a loopback port.
 
-    ``path``: the folder to keep its data in (made when missing; an append-only file, synced each second);
+    ``path``: the folder to keep its data in (made when missing; a log synced each second);
     None for one that keeps nothing. ``program``: another server's program instead of the extra's
     (``redis-server``). ``settings``: directives as in ``valkey.conf``, in force over ours.
 
@@ -44,9 +44,11 @@ class EmbeddedRedis(Server):
         """The address: ``redis://…/0``."""
         return f"redis://:{self._password}@{HOST}:{self.port}/0"
 
+    @override
     def _stop_signals(self) -> list[tuple[int, float]]:
         return [(signal.SIGTERM, 10.0)]
 
+    @override
     def _prepare(self, folder: Path) -> None:
         self._program = self._given_program or valkey_program()
         password = folder / "password"
@@ -56,6 +58,7 @@ class EmbeddedRedis(Server):
         self._password = password.read_text()
         (folder / "data").mkdir(mode=0o700, exist_ok=True)
 
+    @override
     def _command(self, folder: Path, port: int) -> list[str]:
         directives: dict[str, str | int] = {
             "bind": HOST,
@@ -73,17 +76,17 @@ class EmbeddedRedis(Server):
         )
         return [str(self._program), str(configuration)]
 
+    @override
     def _is_ready(self, folder: Path, port: int, pid: int) -> bool:
         """It answers, and it is ours: another server on this port has another password."""
         try:
             with socket.create_connection((HOST, port), timeout=5) as connection:
                 connection.sendall(f"AUTH {self._password}\r\nPING\r\n".encode())
-                answer = b""
-                while answer.count(b"\r\n") < 2 and (received := connection.recv(256)):
-                    answer += received
-                return answer == b"+OK\r\n+PONG\r\n"
+                with connection.makefile("rb") as answers:
+                    return [answers.readline(), answers.readline()] == [b"+OK\r\n", b"+PONG\r\n"]
         except OSError:
             return False
 
+    @override
     def _mend(self, folder: Path, said: str) -> bool:
         return False

@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """The life of an embedded server, whichever it is.
 
-Opening makes the folder and locks it, starts the guard (guard.py) and through it the server; closing
-lets the guard stop the server and, when the folder is ephemeral, remove it. In between the server may
-be stopped, killed and started again any number of times: port, password and data stay.
+Opening makes the folder and locks it, starts the guard (guard.py) and through it the server;
+closing lets the guard stop the server and, when the folder is ephemeral, remove it. In between the
+server may be stopped, killed and started again any number of times: port, password and data stay.
 
-The core is synchronous; the async methods run it in a thread. A start that is cancelled is waited for and
-undone, so that no cancellation leaves a server behind.
+The core is synchronous, one operation at a time; the async methods run it in a thread. A start that
+is cancelled is waited for and undone, so that no cancellation leaves a server behind.
 """
 
 import asyncio
@@ -16,13 +16,14 @@ import fcntl
 import os
 import socket
 import tempfile
+import threading
 import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from forktex_core.embedded.errors import EmbeddedError, NotRunningError, PathInUseError, StartError
 from forktex_core.embedded.owner import GuardProcess
@@ -48,6 +49,7 @@ class Server(ABC):
         self._port: int | None = None
         self._pid: int | None = None
         self._opener = os.getpid()
+        self._turn = threading.RLock()
 
     # What a concrete server says.
 
@@ -67,13 +69,24 @@ class Server(ABC):
     def _is_ready(self, folder: Path, port: int, pid: int) -> bool:
         """Whether it serves by now."""
 
+    def _end_signals(self) -> list[tuple[int, float]]:
+        """The same for a server whose folder may go with it."""
+        return self._stop_signals()
+
     @abstractmethod
     def _mend(self, folder: Path, said: str) -> bool:
         """Whether a start that failed with these words deserves another attempt."""
 
+    def _after_kill(self, folder: Path) -> None:  # noqa: B027 - most leave nothing
+        """Tidy up what a killed server could not."""
+
     def _account(self) -> int | None:
         """The user id to run as; None for our own."""
         return None
+
+    def _doors(self, folder: Path) -> list[Path]:  # noqa: ARG002 - most run as we do
+        """What that user must reach: folders and files of theirs."""
+        return []
 
     # What users see.
 
@@ -101,25 +114,22 @@ class Server(ABC):
     @property
     def running(self) -> bool:
         """Whether the server's process lives (false after a crash that nobody asked for, too)."""
-        return (
-            self._guard is not None
-            and self._pid is not None
-            and self._guard.ask(do="status")["code"] is None
-        )
+        guard, started = self._guard, self._pid is not None
+        return guard is not None and started and guard.ask(do="status")["code"] is None
 
     async def start(self) -> None:
-        """Start, or start again after ``stop``, ``kill`` or a crash; nothing happens when it runs.
+        """Start, also again after ``stop``, ``kill`` or a crash; a running one is left alone.
 
         Raises WheelMissingError, PathInUseError or StartError."""
         await self._uninterrupted(self._open)
 
     async def stop(self) -> None:
-        """Shut down in order, keeping the folder for another ``start``; nothing happens when it doesn't run."""
-        await self._uninterrupted(lambda: self._end("stop"))
+        """Shut down in order, keeping the folder for another ``start``; again does nothing."""
+        await self._uninterrupted(self._stop)
 
     async def kill(self) -> None:
         """Crash at once, as by a power cut: SIGKILL to the server and its children."""
-        await self._uninterrupted(lambda: self._end("kill"))
+        await self._uninterrupted(self._kill)
 
     async def restart(self) -> None:
         """``stop`` and ``start``, on the same port."""
@@ -177,39 +187,37 @@ class Server(ABC):
             await asyncio.shield(task)
         except asyncio.CancelledError:
             await asyncio.wait([task])
+            task.exception()  # looked at: cancellation is what the caller hears of
             raise
 
     def _open(self) -> None:
-        if self.running:
-            return
-        try:
-            if self._guard is None:
-                self._opener = os.getpid()
-                self._enter_folder()
-            folder = self.path
-            self._prepare(folder)
-            self._launch(folder)
-        except BaseException:
-            self._close()
-            raise
-
-    def _enter_folder(self) -> None:
-        mode = 0o711 if os.geteuid() == 0 else 0o700
-        if self._path is None:
-            folder = Path(tempfile.mkdtemp(prefix=f"forktex-{self.name.lower()}-"))
-            folder.chmod(mode)
-            self._guard = GuardProcess(folder, self._stop_signals(), lock=None)
-        else:
-            folder = self._path
-            if not folder.exists():
-                folder.mkdir(parents=True)
-                folder.chmod(mode)
-            lock = locked(folder)
+        with self._turn:
+            if self.running:
+                return
             try:
-                self._guard = GuardProcess(None, self._stop_signals(), lock)
-            finally:
-                os.close(lock)
-        self._folder = folder
+                folder = self._folder or self._enter_folder()
+                self._prepare(folder)
+                self._launch(folder)
+            except BaseException:
+                self._close()
+                raise
+
+    def _enter_folder(self) -> Path:
+        """Make the folder, and the guard that will see to its end."""
+        self._opener = os.getpid()
+        if self._path is None:
+            self._folder = Path(tempfile.mkdtemp(prefix=f"forktex-{self.name.lower()}-"))
+            self._guard = GuardProcess(self._folder, self._end_signals(), lock=None)
+            return self._folder
+        if not self._path.exists():
+            self._path.mkdir(mode=0o700, parents=True)
+        lock = locked(self._path)
+        try:
+            self._guard = GuardProcess(None, self._end_signals(), lock)
+        finally:
+            os.close(lock)
+        self._folder = self._path
+        return self._folder
 
     def _launch(self, folder: Path) -> None:
         deadline = time.monotonic() + RETRY_TIMEOUT
@@ -226,53 +234,87 @@ class Server(ABC):
 
     def _attempt(self, folder: Path, port: int) -> str | None:
         """Start once; what the server said if it failed."""
-        assert self._guard is not None
-        log = folder / "log"
-        begin = log.stat().st_size if log.exists() else 0
-        answer = self._guard.ask(
+        begin = log_size(folder)
+        pid = self._spawn(folder, self._command(folder, port))
+        deadline = time.monotonic() + START_TIMEOUT
+        while not self._is_ready(folder, port, pid):
+            if self._ask(do="status")["code"] is not None:
+                return log_since(folder, begin)
+            if time.monotonic() > deadline:
+                late = f"not ready after {START_TIMEOUT:.0f} s"
+                raise StartError(self.name, late, log_since(folder, begin))
+            time.sleep(POLL)
+        self._pid = pid
+        return None
+
+    def _run(self, folder: Path, argv: list[str]) -> None:
+        """Run a program of the server's to its end, as the server's user."""
+        begin = log_size(folder)
+        self._spawn(folder, argv)
+        while (code := self._ask(do="status")["code"]) is None:
+            time.sleep(POLL)
+        if code != 0:
+            reason = f"{Path(argv[0]).name} failed"
+            raise StartError(self.name, reason, log_since(folder, begin))
+
+    def _spawn(self, folder: Path, argv: list[str]) -> int:
+        answer = self._ask(
             do="start",
-            argv=self._command(folder, port),
-            log=str(log),
+            argv=argv,
+            log=str(folder / "log"),
             env=ENVIRONMENT,
             user=self._account(),
+            doors=[str(door) for door in self._doors(folder)],
         )
         if "error" in answer:
             raise StartError(self.name, answer["error"])
-        deadline = time.monotonic() + START_TIMEOUT
-        while not self._is_ready(folder, port, answer["pid"]):
-            if self._guard.ask(do="status")["code"] is not None:
-                return tail(log, begin)
-            if time.monotonic() > deadline:
-                raise StartError(
-                    self.name, f"not ready after {START_TIMEOUT:.0f} s", tail(log, begin)
-                )
-            time.sleep(POLL)
-        self._pid = answer["pid"]
-        return None
+        pid: int = answer["pid"]
+        return pid
 
-    def _end(self, verb: str) -> None:
-        if self._guard is not None:
-            self._guard.ask(do=verb)
-        self._pid = None
+    def _ask(self, **command: Any) -> dict[str, Any]:
+        guard = self._guard
+        if guard is None:
+            raise NotRunningError(self.name)
+        return guard.ask(**command)
+
+    def _stop(self) -> None:
+        with self._turn:
+            self._pid = None
+            if self._guard is not None:
+                self._ask(do="stop", signals=self._stop_signals())
+
+    def _kill(self) -> None:
+        with self._turn:
+            self._pid = None
+            if self._folder is not None:
+                self._ask(do="kill")
+                self._after_kill(self._folder)
 
     def _close(self) -> None:
-        guard, self._guard = self._guard, None
-        self._pid = self._port = self._folder = None
-        if guard is not None:
-            guard.close()
+        with self._turn:
+            guard, self._guard = self._guard, None
+            self._pid = self._port = self._folder = None
+            if guard is not None:
+                guard.close()
 
 
 def free_port() -> int:
-    """A port that nobody listens on right now; whoever starts on it must be ready to lose the race."""
+    """A port that nobody listens on right now; who starts on it must be ready to lose the race."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
         return port
 
 
-def tail(log: Path, begin: int) -> str:
-    """The end of what was logged since an offset."""
-    with log.open("rb") as file:
+def log_size(folder: Path) -> int:
+    """How much has been logged by now."""
+    log = folder / "log"
+    return log.stat().st_size if log.exists() else 0
+
+
+def log_since(folder: Path, begin: int) -> str:
+    """The end of what was logged since a size."""
+    with (folder / "log").open("rb") as file:
         file.seek(begin)
         return file.read()[-LOG_TAIL:].decode(errors="replace").strip()
 
@@ -280,7 +322,8 @@ def tail(log: Path, begin: int) -> str:
 def locked(folder: Path) -> int:
     """A descriptor that holds the folder's lock.
 
-    The lock goes over to the guard, so it outlives a killed owner until the guard has stopped the server: that is waited for."""
+    It goes over to the guard, so it outlives a killed owner until the guard has stopped the server:
+    that is waited for. Raises PathInUseError."""
     try:
         descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     except OSError as exc:

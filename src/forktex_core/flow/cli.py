@@ -1,0 +1,106 @@
+# SPDX-FileCopyrightText: 2026 ForkTex
+# SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
+"""``forktex-flow``: run workers and bring schemas up to date from the command line.
+
+Exit codes: 0 success, 1 the work failed, 2 the command line was wrong.
+"""
+
+import asyncio
+import importlib
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from forktex_core.flow.errors import FlowError
+from forktex_core.flow.flow import Flow
+
+
+@click.group()
+@click.version_option(package_name="forktex-core")
+def main() -> None:
+    """Durable execution on Postgres."""
+
+
+@main.command()
+@click.argument("entrypoint", metavar="PACKAGE.MODULE:FLOW")
+@click.option(
+    "--queue",
+    "queues",
+    multiple=True,
+    default=("default",),
+    show_default=True,
+    help="A queue to serve; repeatable.",
+)
+@click.option(
+    "--concurrency", default=100, show_default=True, help="Runs advanced at the same time."
+)
+@click.option(
+    "--drain", default=20.0, show_default=True, help="Seconds that running steps get on SIGTERM."
+)
+@click.option("--name", help="What the worker is called in views.")
+@click.option("--log-level", default="INFO", show_default=True)
+def worker(  # noqa: PLR0917 - click passes them by name
+    entrypoint: str,
+    queues: tuple[str, ...],
+    concurrency: int,
+    drain: float,
+    name: str | None,
+    log_level: str,
+) -> None:
+    """Serve the workflows of a Flow until SIGTERM or SIGINT; a second signal stops at once."""
+    logging.basicConfig(
+        level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    flow = load(entrypoint)
+    settings: dict[str, Any] = {"queues": queues, "concurrency": concurrency, "drain": drain} | (
+        {"name": name} if name else {}
+    )
+    _run(_serve(flow, settings))
+
+
+@main.command()
+@click.argument("entrypoint", metavar="PACKAGE.MODULE:FLOW")
+def migrate(entrypoint: str) -> None:
+    """Bring the schema of a Flow to this release's version."""
+    _run(_migrate(load(entrypoint)))
+
+
+def load(entrypoint: str) -> Flow:
+    """Import the Flow that ``package.module:name`` stands for; raise click.BadParameter saying what
+    is wrong.
+    """
+    module_name, _, attribute = entrypoint.partition(":")
+    if not module_name or not attribute:
+        raise click.BadParameter(f"{entrypoint!r} is not of the form package.module:flow")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise click.BadParameter(
+            f"{entrypoint!r}: {error}; run the command where the package can be imported"
+        ) from error
+    flow = getattr(module, attribute, None)
+    if not isinstance(flow, Flow):
+        raise click.BadParameter(f"{entrypoint!r}: {module_name} has no Flow named {attribute!r}")
+    return flow
+
+
+async def _serve(flow: Flow, settings: dict[str, Any]) -> None:
+    async with flow:
+        await flow.run_worker(handle_signals=True, **settings)
+
+
+async def _migrate(flow: Flow) -> None:
+    async with flow:
+        click.echo(f"schema {flow.schema} is up to date")
+
+
+def _run(work: object) -> None:
+    try:
+        asyncio.run(work)  # type: ignore[arg-type]
+    except FlowError as error:
+        raise click.ClickException(str(error)) from error

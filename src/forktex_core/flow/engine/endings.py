@@ -1,0 +1,161 @@
+# SPDX-FileCopyrightText: 2026 ForkTex
+# SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
+"""Ends of claims: runs that finish, park or are released, in batches beside the journal's.
+
+An execution asks for an end only when nothing of it is unflushed, so whatever is written here comes
+after its entries. A batch whose connection died is sent again: a finish that took effect the first
+time is recognised by the run's claim and status; a park that took effect is reported lost, which
+costs nothing but the warm copy.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from forktex_core.flow.codec import ANY
+from forktex_core.flow.errors import PayloadError, record_error
+from forktex_core.flow.store.connection import Backoff, is_refusal
+from forktex_core.flow.store.store import Store
+
+if TYPE_CHECKING:
+    from forktex_core.flow.engine.execution import Execution
+
+_logger = logging.getLogger("forktex_core.flow.endings")
+
+type Finish = tuple["Execution", str, str | None, str | None]
+type Park = tuple["Execution", float | None, str]
+
+
+class Endings:
+    """See the top of the file.
+
+    Args:
+        store: queries on a link of its own.
+        worker_id: returns the id of the worker's present life.
+        on_finished: called with executions that ended, their parents' (worker, run, queue) to be
+            woken.
+        on_parked: called with an execution and what became of its park: parked, stale or lost.
+        on_released: called with an execution whose claim was given back.
+        on_lost: called with an execution whose claim turned out to be lost.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        worker_id: Callable[[], int],
+        *,
+        on_finished: Callable[[list["Execution"], list[object]], None],
+        on_parked: Callable[["Execution", str], None],
+        on_released: Callable[["Execution"], None],
+        on_lost: Callable[["Execution"], None],
+    ) -> None:
+        self._store = store
+        self._worker_id = worker_id
+        self._on_finished, self._on_parked = on_finished, on_parked
+        self._on_released, self._on_lost = on_released, on_lost
+        self._finishes: list[Finish] = []
+        self._parks: list[Park] = []
+        self._releases: list[Execution] = []
+        self._filled = asyncio.Event()
+
+    def finish(self, item: Finish) -> None:
+        """End a run."""
+        self._finishes.append(item)
+        self._filled.set()
+
+    def park(self, item: Park) -> None:
+        """Let a run wait."""
+        self._parks.append(item)
+        self._filled.set()
+
+    def release(self, execution: "Execution") -> None:
+        """Give a run to others."""
+        self._releases.append(execution)
+        self._filled.set()
+
+    async def run(self) -> None:
+        """Work for ever."""
+        while True:
+            await self._filled.wait()
+            self._filled.clear()
+            finishes, self._finishes = self._finishes, []
+            parks, self._parks = self._parks, []
+            releases, self._releases = self._releases, []
+            if live := [f for f in finishes if not f[0].sealed]:
+                await self._finish(live)
+            if waiting := [p for p in parks if not p[0].sealed]:
+                await self._park(waiting)
+            if freed := [e for e in releases if not e.sealed]:
+                await self._release(freed)
+
+    async def _finish(self, batch: list[Finish]) -> None:
+        worker, backoff = self._worker_id(), Backoff()
+        rows = [(e.run_id, e.claim, status, output, error) for e, status, output, error in batch]
+        while True:
+            try:
+                found = await self._store.finish_runs(worker, rows)
+                done = {row["run_id"] for row in found}
+                if len(done) < len(batch):
+                    done |= await self._already(batch)
+                break
+            except Exception as error:  # noqa: BLE001 - every failure of the connection is waited out
+                if is_refusal(error):
+                    await self._halve(batch, error)
+                    return
+                _logger.warning("the end of %d runs is tried again: %s", len(batch), error)
+                await backoff.pause()
+                if worker != self._worker_id():
+                    return
+        for execution, *_ in batch:
+            if execution.run_id not in done:
+                self._on_lost(execution)
+        self._on_finished(
+            [e for e, *_ in batch if e.run_id in done],
+            [r for r in found if r["parent_id"] is not None],
+        )
+
+    async def _already(self, batch: list[Finish]) -> set[object]:
+        wanted = {e.run_id: (e.claim, status) for e, status, *_ in batch}
+        rows = await self._store.claims_of(list(wanted))
+        return {row["id"] for row in rows if wanted[row["id"]] == (row["claim"], row["status"])}
+
+    async def _halve(self, batch: list[Finish], error: BaseException) -> None:
+        if len(batch) > 1:
+            await self._finish(batch[: len(batch) // 2])
+            await self._finish(batch[len(batch) // 2 :])
+            return
+        execution, status, _, _ = batch[0]
+        refusal = ANY.encode(
+            record_error(PayloadError(f"Postgres refused the output of the run: {error}")),
+            "",
+            1 << 30,
+        )
+        if status == "succeeded":
+            await self._finish([(execution, "failed", None, refusal)])
+        else:
+            _logger.error("run %s can't be ended: %s", execution.run_id, error)
+            self._on_lost(execution)
+
+    async def _park(self, batch: list[Park]) -> None:
+        worker, backoff = self._worker_id(), Backoff()
+        rows = [(e.run_id, e.claim, e.seen, due, what) for e, due, what in batch]
+        while True:
+            try:
+                outcomes = await self._store.park_runs(worker, rows)
+                break
+            except Exception as error:  # noqa: BLE001 - every failure of the connection is waited out
+                _logger.warning("parking %d runs is tried again: %s", len(batch), error)
+                await backoff.pause()
+                if worker != self._worker_id():
+                    return
+        for execution, *_ in batch:
+            self._on_parked(execution, outcomes.get(execution.run_id, "lost"))
+
+    async def _release(self, batch: list["Execution"]) -> None:
+        try:
+            await self._store.release_runs(self._worker_id(), [(e.run_id, e.claim) for e in batch])
+        except Exception as error:  # noqa: BLE001 - the end of the worker's life frees them as well
+            _logger.warning("%d runs were not released: %s", len(batch), error)
+        for execution in batch:
+            self._on_released(execution)

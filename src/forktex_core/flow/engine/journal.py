@@ -1,0 +1,137 @@
+# SPDX-FileCopyrightText: 2026 ForkTex
+# SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
+"""The journal writer: group commit of the entries of all runs of a worker.
+
+Protocol. One flush is in flight at a time; what is appended meanwhile goes in the next one, so an
+idle worker flushes at once and a busy one shares each commit among many runs. A flush is one fenced
+statement (store/queries/journal.sql), and ends in one of these ways:
+
+- all rows new: committed; each execution is told, in order of appending.
+- the connection failed: nobody knows whether the commit happened. The same batch is sent again;
+  rows that are there already don't count as new, and are then looked up: an entry that stands there
+  with the same worker, claim and number is a success.
+- Postgres refused the data: the batch is halved until the guilty entry is alone; its run is told,
+  the others go on.
+- rows missing that aren't ours: the claim is lost, the run is dropped here.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from forktex_core.flow.store.connection import Backoff, is_refusal
+from forktex_core.flow.store.store import Store
+
+if TYPE_CHECKING:
+    from forktex_core.flow.engine.execution import Execution
+    from forktex_core.flow.replay import Entry
+
+_logger = logging.getLogger("forktex_core.flow.journal")
+_MAX_BATCH = 2000
+_MAX_BYTES = 8 << 20
+
+type Item = tuple["Execution", "Entry", int | None]
+
+
+class JournalWriter:
+    """See the top of the file.
+
+    Args:
+        store: queries on a link of the writer's own.
+        worker_id: returns the id of the worker's present life.
+        on_lost: called with an execution whose claim turned out to be lost.
+    """
+
+    def __init__(
+        self, store: Store, worker_id: Callable[[], int], on_lost: Callable[["Execution"], None]
+    ) -> None:
+        self._store = store
+        self._worker_id = worker_id
+        self._on_lost = on_lost
+        self._items: list[Item] = []
+        self._filled = asyncio.Event()
+        self.flushes = 0
+
+    def append(self, item: Item) -> None:
+        """Add an entry to the next flush."""
+        self._items.append(item)
+        self._filled.set()
+
+    async def run(self) -> None:
+        """Flush for ever."""
+        while True:
+            await self._filled.wait()
+            self._filled.clear()
+            while batch := self._take():
+                await self._flush(batch)
+
+    def _take(self) -> list[Item]:
+        batch, self._items = self._items[:_MAX_BATCH], self._items[_MAX_BATCH:]
+        batch = [item for item in batch if not item[0].sealed]
+        size = 0
+        for count, (_, entry, _taken) in enumerate(batch):
+            size += len(entry.value or "")
+            if size > _MAX_BYTES and count:
+                self._items[:0] = batch[count:]
+                return batch[:count]
+        return batch
+
+    async def _flush(self, batch: list[Item]) -> None:
+        worker = self._worker_id()
+        rows = [_row(execution, entry) for execution, entry, _ in batch]
+        taken = [(execution.run_id, no) for execution, _, no in batch if no is not None]
+        backoff = Backoff()
+        while True:
+            try:
+                self.flushes += 1
+                if await self._store.append_entries(worker, rows, taken) == len(rows):
+                    missing: set[int] = set()
+                else:
+                    missing = await self._missing(worker, rows)
+                break
+            except Exception as error:  # noqa: BLE001 - every failure of the connection is waited out
+                if is_refusal(error):
+                    await self._bisect(batch, error)
+                    return
+                _logger.warning("journal flush of %d entries is tried again: %s", len(rows), error)
+                await backoff.pause()
+                if worker != self._worker_id():
+                    return
+        for index, (execution, entry, _) in enumerate(batch):
+            if execution.sealed:
+                continue
+            if index in missing:
+                self._on_lost(execution)
+            else:
+                execution.committed(entry)
+
+    async def _missing(self, worker: int, rows: list[tuple[Any, ...]]) -> set[int]:
+        written = await self._store.entries_written(worker, rows)
+        return {index for index, row in enumerate(rows) if (row[0], row[1]) not in written}
+
+    async def _bisect(self, batch: list[Item], error: BaseException) -> None:
+        if len(batch) == 1:
+            execution, entry, _ = batch[0]
+            if not execution.sealed:
+                execution.refused(entry, error)
+            return
+        middle = len(batch) // 2
+        await self._flush(batch[:middle])
+        await self._flush(batch[middle:])
+
+
+def _row(execution: "Execution", e: "Entry") -> tuple[Any, ...]:
+    return (
+        execution.run_id,
+        e.key,
+        e.seq,
+        e.kind,
+        e.name,
+        e.failed,
+        e.value,
+        e.claim,
+        e.attempt,
+        e.started_at,
+        e.at,
+    )

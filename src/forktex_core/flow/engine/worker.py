@@ -1,0 +1,463 @@
+# SPDX-FileCopyrightText: 2026 ForkTex
+# SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
+"""A worker: claims due runs, executes many at a time, and tells the world that it lives.
+
+Its loops, each in its own file: the pulse (pulse.py), the journal writer (journal.py), the ends of
+claims (endings.py), the leader's chores (leader.py), and here the claims. Each has its own
+connection where order matters; nothing waits for another's statement.
+
+Claims are asked for when something may be due (a wake-up, a timer that the last tick announced, a
+free slot while there is a backlog) and at every tick, so a lost wake-up costs a second at most. A
+run's memory stays warm after it parked, as far as there is room; the claim statement leaves out the
+journals of warm runs that nobody touched.
+
+Stopping: the first stop() lets running steps end and be recorded, for the drain time at most, and
+    gives every run back;
+the second gives up at once. Either way the worker's life is ended in the database, so others go on
+without delay.
+"""
+
+import asyncio
+import functools
+import logging
+import os
+import socket
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, override
+from uuid import UUID
+
+from forktex_core.flow.engine.endings import Endings
+from forktex_core.flow.engine.execution import Execution, Host
+from forktex_core.flow.engine.journal import JournalWriter
+from forktex_core.flow.engine.leader import Leader
+from forktex_core.flow.engine.pulse import Clock, Identity, Pulse, until_reached
+from forktex_core.flow.engine.wakeup import Notifier
+from forktex_core.flow.replay import Entry
+from forktex_core.flow.store.connection import Link
+from forktex_core.flow.store.rows import Claimed, Signal
+from forktex_core.flow.store.store import Store
+from forktex_core.flow.workflow import Registry
+
+_logger = logging.getLogger("forktex_core.flow.worker")
+_TICK = 1.0
+_MAX_CLAIM = 500
+_UNSURE = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSettings:
+    """How a worker works.
+
+    Args:
+        queues: the queues that it serves.
+        concurrency: runs that it advances at the same time.
+        name: what it is called in views; host and process id by default.
+        drain: seconds that stop() gives to running steps.
+        lease: seconds after which a silent worker's runs are handed on in any case.
+        hold: a run that waits no longer than this many seconds keeps its claim.
+        warm: parked runs that stay in memory, so that they need no replay.
+        lead: whether the worker bids for the leadership.
+    """
+
+    queues: tuple[str, ...] = ("default",)
+    concurrency: int = 100
+    name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
+    drain: float = 20.0
+    lease: float = 15.0
+    hold: float = 0.2
+    warm: int = 1000
+    lead: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.queues or not all(self.queues):
+            raise ValueError(f"queues must name at least one queue, not {self.queues!r}")
+        for name, least in (
+            ("concurrency", 1),
+            ("drain", 0),
+            ("lease", 3),
+            ("hold", 0),
+            ("warm", 0),
+        ):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)!r}")
+
+
+class Worker(Host):
+    """See the top of the file."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        registry: Registry,
+        *,
+        schema: str,
+        link: Callable[[str], Link],
+        pool_store: Store,
+        notifier: Notifier,
+        max_payload: int,
+        session_lock: bool,
+        on_finished: Callable[[list[UUID]], None],
+    ) -> None:
+        self.settings = settings
+        self.max_payload = max_payload
+        self.hold = settings.hold
+        self.draining = False
+        self._registry = registry
+        self._notifier = notifier
+        self._pool_store = pool_store
+        self._on_run_finished = on_finished
+        self._clock = Clock()
+        self._links = {
+            purpose: link(purpose) for purpose in ("pulse", "claims", "journal", "endings")
+        }
+        stores = {purpose: Store(connection, schema) for purpose, connection in self._links.items()}
+        self._claim_store = stores["claims"]
+        lanes = sorted({w.lane for w in registry})
+        identity = Identity(
+            settings.name,
+            socket.gethostname(),
+            os.getpid(),
+            sorted(settings.queues),
+            lanes,
+            settings.concurrency,
+        )
+        self._identity = identity
+        self._pulse = Pulse(
+            self._links["pulse"], schema, identity, self._clock,
+            session_lock=session_lock, on_notify=self._heard, on_new_life=self._new_life,
+        )  # fmt: skip
+        self._leader = Leader(
+            pool_store,
+            schema,
+            session_lock=session_lock,
+            lease=settings.lease,
+            on_freed=self._freed,
+        )
+        self._journal = JournalWriter(stores["journal"], self._worker_id, self._lost)
+        self._endings = Endings(
+            stores["endings"], self._worker_id, on_finished=self._finished, on_parked=self._parked,
+            on_released=self._forget, on_lost=self._lost,
+        )  # fmt: skip
+        self._active: dict[UUID, Execution] = {}
+        self._warm: OrderedDict[UUID, Execution] = OrderedDict()
+        self._signalled: set[UUID] = set()
+        self._check_signals = asyncio.Event()
+        self._maybe_due = asyncio.Event()
+        self._slot_free = asyncio.Event()
+        self._pulse_now = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._stop_hard = asyncio.Event()
+        self._due_alarm: asyncio.TimerHandle | None = None
+        self._unsure_until = 0.0
+        self.ready = asyncio.Event()
+        self.stopped = asyncio.Event()
+
+    @property
+    def worker_id(self) -> int:
+        """The id of the present life in the database."""
+        return self._pulse.worker_id
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this worker does the chores."""
+        return self._leader.term is not None
+
+    def stop(self) -> None:
+        """Stop in good order; called again, stop at once."""
+        if self._stop.is_set():
+            self._stop_hard.set()
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Serve until stop() is called, or the task is cancelled."""
+        self.real_loop = asyncio.get_running_loop()
+        await until_reached("worker", self._register)
+        loops = [
+            asyncio.create_task(loop, name=f"flow worker {name}")
+            for name, loop in {
+                "pulse": self._pulse_loop(),
+                "claims": self._claim_loop(),
+                "signals": self._signal_loop(),
+                "journal": self._journal.run(),
+                "endings": self._endings.run(),
+                "leader": self._leader.run(),
+            }.items()
+        ]
+        self.ready.set()
+        try:
+            stopping = asyncio.create_task(self._stop.wait())
+            done, _ = await asyncio.wait([stopping, *loops], return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {stopping}:
+                task.result()  # a loop never ends by itself: let its error out
+            await self._drain()
+        finally:
+            for task in (stopping, *loops):
+                task.cancel()
+            await asyncio.gather(stopping, *loops, return_exceptions=True)
+            await asyncio.shield(self._leave())
+
+    def local_work(self, queue: str) -> None:
+        """Take note that a run became due in this process."""
+        if queue in self._identity.queues:
+            self._maybe_due.set()
+
+    def local_signal(self, run_id: UUID) -> None:
+        """Take note that a run got a signal in this process."""
+        if run_id in self._active:
+            self._signalled.add(run_id)
+            self._check_signals.set()
+
+    # execution.Host
+
+    @override
+    def now(self) -> float:
+        return self._clock.now()
+
+    @override
+    def append(self, execution: Execution, entry: Entry, taken: int | None) -> None:
+        self._journal.append((execution, entry, taken))
+
+    @override
+    def finish(
+        self, execution: Execution, status: str, output: str | None, error: str | None
+    ) -> None:
+        self._endings.finish((execution, status, output, error))
+
+    @override
+    def park(self, execution: Execution, due: float | None, waiting_for: str) -> None:
+        if not execution.parked:
+            execution.parked = True
+            self._endings.park((execution, due, waiting_for))
+
+    @override
+    def release(self, execution: Execution) -> None:
+        self._endings.release(execution)
+
+    # Lives
+
+    async def _register(self) -> None:
+        await self._pool_store.register_definitions(
+            [(w.name, w.version, w.lane, w.kind) for w in self._registry]
+        )
+        await self._pulse.begin()
+
+    def _worker_id(self) -> int:
+        return self._pulse.worker_id
+
+    def _new_life(self, worker_id: int) -> None:
+        _logger.info(
+            "worker %s began as %s, serving %s", worker_id, self.settings.name, self._identity.lanes
+        )
+
+    async def _pulse_loop(self) -> None:
+        while True:
+            row: Any = await until_reached("worker", self._tick)
+            if not row["alive"]:
+                _logger.warning(
+                    "worker %s was given up by the leader: starting anew", self.worker_id
+                )
+                self._seal_all()
+                self._leader.take_office(0, None)
+                await until_reached("worker", self._pulse.begin)
+                continue
+            self._leader.take_office(self.worker_id, row["term"])
+            if row["next_due"] is not None:
+                self._set_due_alarm(row["next_due"].timestamp())
+            for run_id in row["stale"] or ():
+                self.local_signal(run_id)
+            if self.real_loop.time() < self._unsure_until:
+                await until_reached("worker", self._reconcile)
+            self._pulse_now.clear()
+            try:
+                await asyncio.wait_for(self._pulse_now.wait(), _TICK)
+            except TimeoutError:
+                continue
+
+    async def _tick(self) -> Any:
+        seen = {run_id: execution.seen for run_id, execution in self._active.items()}
+        return await self._pulse.tick(seen, lead=self.settings.lead and not self._stop.is_set())
+
+    async def _reconcile(self) -> None:
+        """After a claim whose answer was lost: give back what this worker holds without knowing."""
+        held = await self._pool_store.held_runs(self.worker_id)
+        await self._pool_store.release_runs(
+            self.worker_id, [(r["id"], r["claim"]) for r in held if r["id"] not in self._active]
+        )
+
+    def _set_due_alarm(self, due: float) -> None:
+        delay = due - self.now()
+        if self._due_alarm is not None:
+            self._due_alarm.cancel()
+            self._due_alarm = None
+        if delay <= 0:
+            self._maybe_due.set()
+        elif delay < 2 * _TICK:
+            self._due_alarm = self.real_loop.call_later(delay, self._maybe_due.set)
+
+    def _heard(self, payload: str) -> None:
+        if payload[:1] == "w":
+            self.local_work(payload[1:])
+        elif payload[:1] == "s":
+            worker, _, run_id = payload[1:].partition(":")
+            if worker == str(self.worker_id):
+                self.local_signal(UUID(run_id))
+
+    def _freed(self, queues: list[str]) -> None:
+        for queue in queues:
+            self.local_work(queue)
+            self._notifier.work(queue)
+
+    # Claims
+
+    async def _claim_loop(self) -> None:
+        while True:
+            await self._maybe_due.wait()
+            free = self.settings.concurrency - len(self._active)
+            if free <= 0 or self._stop.is_set():
+                self._slot_free.clear()
+                await self._slot_free.wait()
+                continue
+            self._maybe_due.clear()
+            if await self._claim(min(free, _MAX_CLAIM)):
+                self._maybe_due.set()
+
+    async def _claim(self, slots: int) -> bool:
+        """Claim up to so many runs; say whether there may be more."""
+        worker = self.worker_id
+        warm = {run_id: execution.claim for run_id, execution in self._warm.items()}
+        try:
+            claimed = await self._claim_store.claim_runs(
+                worker, self._identity.queues, self._identity.lanes, slots, warm
+            )
+        except Exception as error:  # noqa: BLE001 - the tick asks again; claims that took effect are found by the life's end
+            _logger.warning("claiming failed: %s", error)
+            self._unsure_until = self.real_loop.time() + _UNSURE
+            return False
+        if worker != self.worker_id:
+            return False
+        for run in claimed:
+            self._begin(run)
+        return len(claimed) >= slots
+
+    def _begin(self, run: Claimed) -> None:
+        execution = self._warm.pop(run.run_id, None)
+        if execution is not None and execution.claim == run.claim - 1:
+            execution.resume(run)
+        else:
+            if execution is not None:
+                execution.seal()
+            workflow = self._registry.find(run.workflow, run.version)
+            if workflow is None:  # a lane that this process never offered
+                _logger.error(
+                    "claimed run %s of %s@%s, which is not served here",
+                    run.run_id,
+                    run.workflow,
+                    run.version,
+                )
+                return
+            execution = Execution(self, workflow, run)
+        self._active[run.run_id] = execution
+        execution.wake()
+
+    async def _signal_loop(self) -> None:
+        while True:
+            await self._check_signals.wait()
+            self._check_signals.clear()
+            asked = {r: self._active[r].seen for r in self._signalled if r in self._active}
+            self._signalled.clear()
+            if not asked:
+                continue
+            found: dict[UUID, list[Signal]] = await until_reached(
+                "signals", functools.partial(self._pool_store.open_signals, asked)
+            )
+            for run_id in asked:
+                if (execution := self._active.get(run_id)) is not None:
+                    signals = found.get(run_id, [])
+                    execution.deliver_signals(signals, signals[-1].no if signals else 0)
+
+    # Ends
+
+    def _finished(self, executions: list[Execution], woken: list[Any]) -> None:
+        for execution in executions:
+            self._forget(execution)
+        ended = [e.run_id for e in executions]
+        if ended:
+            self._on_run_finished(ended)
+            self._notifier.done(ended)
+        for row in woken:
+            if row["parent_worker"] == self.worker_id:
+                self.local_signal(row["parent_id"])
+            elif row["parent_worker"] is not None:
+                self._notifier.signalled(row["parent_worker"], row["parent_id"])
+            else:
+                self._freed([row["parent_queue"]])
+
+    def _parked(self, execution: Execution, outcome: str) -> None:
+        if outcome == "lost":
+            self._lost(execution)
+        elif outcome == "stale":
+            execution.parked = False
+            self._signalled.add(execution.run_id)
+            self._check_signals.set()
+        else:
+            self._active.pop(execution.run_id, None)
+            self._slot_free.set()
+            self._warm[execution.run_id] = execution
+            while len(self._warm) > self.settings.warm:
+                self._warm.popitem(last=False)[1].seal()
+            if execution.next_due is not None and execution.next_due - self.now() < 2 * _TICK:
+                self._pulse_now.set()
+
+    def _lost(self, execution: Execution) -> None:
+        _logger.warning("run %s was taken from this worker: dropped here", execution.run_id)
+        self._forget(execution)
+        self._pulse_now.set()
+
+    def _forget(self, execution: Execution) -> None:
+        execution.seal()
+        if self._active.get(execution.run_id) is execution:
+            del self._active[execution.run_id]
+        self._slot_free.set()
+
+    def _seal_all(self) -> None:
+        for execution in [*self._active.values(), *self._warm.values()]:
+            execution.seal()
+        self._active.clear()
+        self._warm.clear()
+        self._slot_free.set()
+
+    async def _drain(self) -> None:
+        self.draining = True
+        await self._leader.resign()
+        for execution in list(self._active.values()):
+            execution.wake()
+        try:
+            async with asyncio.timeout(self.settings.drain):
+                while self._active and not self._stop_hard.is_set():
+                    self._slot_free.clear()
+                    hard = asyncio.ensure_future(self._stop_hard.wait())
+                    free = asyncio.ensure_future(self._slot_free.wait())
+                    await asyncio.wait([hard, free], return_when=asyncio.FIRST_COMPLETED)
+                    hard.cancel()
+                    free.cancel()
+        except TimeoutError:
+            _logger.warning(
+                "%d runs did not come to rest in %g s: given back as they are",
+                len(self._active),
+                self.settings.drain,
+            )
+
+    async def _leave(self) -> None:
+        if self._due_alarm is not None:
+            self._due_alarm.cancel()
+        self._seal_all()
+        try:
+            await asyncio.wait_for(self._leader.resign(), 5)
+            self._freed(await asyncio.wait_for(self._pulse.end("stopped"), 5))
+            await asyncio.wait_for(self._notifier.flush(), 5)
+        except Exception as error:  # noqa: BLE001 - then the leader finds out by the lock
+            _logger.warning("worker %s could not say good-bye: %s", self.worker_id, error)
+        for connection in self._links.values():
+            await connection.close()

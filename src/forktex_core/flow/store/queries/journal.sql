@@ -1,0 +1,48 @@
+-- SPDX-FileCopyrightText: 2026 ForkTex
+-- SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
+
+-- name: append_entries
+-- The fenced group commit: any number of entries of any number of runs. The fence counts because it is locked: after
+-- end_worker committed, the row no longer qualifies. Entries that are there already (a retried flush) are not counted.
+WITH fence AS MATERIALIZED (
+    SELECT w.revoked FROM {schema}.worker w WHERE w.id = $1 AND w.ended_at IS NULL FOR KEY SHARE
+), added AS (
+    INSERT INTO {schema}.journal (run_id, key, seq, kind, name, failed, value, claim, attempt, worker_id, started_at, at)
+    SELECT e.run_id, e.key, e.seq, e.kind, e.name, e.failed, e.value::json, e.claim, e.attempt, $1,
+           to_timestamp(e.started_at), to_timestamp(e.at)
+    FROM fence, unnest($2::uuid[], $3::text[], $4::integer[], $5::text[], $6::text[], $7::boolean[], $8::text[],
+                       $9::integer[], $10::smallint[], $11::float8[], $12::float8[])
+         AS e(run_id, key, seq, kind, name, failed, value, claim, attempt, started_at, at)
+    WHERE NOT e.run_id = ANY (fence.revoked)
+    ON CONFLICT (run_id, key) DO NOTHING RETURNING 1
+) SELECT count(*) FROM added
+
+-- name: append_taking_signals
+-- The same, for a batch in which signals are consumed: the signal and the entry that records it change together.
+WITH fence AS MATERIALIZED (
+    SELECT w.revoked FROM {schema}.worker w WHERE w.id = $1 AND w.ended_at IS NULL FOR KEY SHARE
+), added AS (
+    INSERT INTO {schema}.journal (run_id, key, seq, kind, name, failed, value, claim, attempt, worker_id, started_at, at)
+    SELECT e.run_id, e.key, e.seq, e.kind, e.name, e.failed, e.value::json, e.claim, e.attempt, $1,
+           to_timestamp(e.started_at), to_timestamp(e.at)
+    FROM fence, unnest($2::uuid[], $3::text[], $4::integer[], $5::text[], $6::text[], $7::boolean[], $8::text[],
+                       $9::integer[], $10::smallint[], $11::float8[], $12::float8[])
+         AS e(run_id, key, seq, kind, name, failed, value, claim, attempt, started_at, at)
+    WHERE NOT e.run_id = ANY (fence.revoked)
+    ON CONFLICT (run_id, key) DO NOTHING RETURNING 1
+), taken AS (
+    UPDATE {schema}.signal s SET taken = true
+    FROM fence, unnest($13::uuid[], $14::bigint[]) AS t(run_id, no)
+    WHERE s.run_id = t.run_id AND s.no = t.no AND NOT t.run_id = ANY (fence.revoked)
+) SELECT count(*) FROM added
+
+-- name: entries_written
+-- Which of these entries stand in the journal just as this worker made them (asked after an ambiguous flush).
+SELECT j.run_id, j.key FROM {schema}.journal j
+JOIN unnest($2::uuid[], $3::text[], $4::integer[], $5::integer[]) AS e(run_id, key, seq, claim)
+  ON j.run_id = e.run_id AND j.key = e.key AND j.seq = e.seq AND j.claim = e.claim AND j.worker_id = $1
+
+-- name: journal
+-- A run's journal in the order in which it was made.
+SELECT key, seq, kind, name, failed, value::text AS value, claim, attempt, worker_id, started_at, at
+FROM {schema}.journal WHERE run_id = $1 ORDER BY seq

@@ -1,0 +1,11 @@
+-- SPDX-FileCopyrightText: 2026 ForkTex
+-- SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
+
+-- name: send_signal
+SELECT * FROM {schema}.send_signal($1, $2, $3, $4)
+
+-- name: open_signals
+-- What runs that a worker holds have in their inboxes beyond what it has seen.
+SELECT s.run_id, s.no, s.name, s.payload::text AS payload, s.sent_at FROM {schema}.signal s
+JOIN unnest($1::uuid[], $2::bigint[]) AS a(id, seen) ON s.run_id = a.id AND s.no > a.seen
+WHERE NOT s.taken ORDER BY s.run_id, s.no

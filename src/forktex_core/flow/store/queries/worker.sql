@@ -1,0 +1,40 @@
+-- SPDX-FileCopyrightText: 2026 ForkTex
+-- SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
+
+-- name: register_worker
+-- A new life of a worker. The session lock is taken in the same statement, so a registered worker never lacks it.
+INSERT INTO {schema}.worker (name, host, pid, queues, lanes, slots, session_lock) VALUES ($1, $2, $3, $4, $5, $6, $7)
+RETURNING id, CASE WHEN $7 THEN pg_try_advisory_lock($8, (id % 2147483647)::integer) END AS locked
+
+-- name: hold_session_lock
+-- After a reconnect: the same life goes on, if nobody ended it.
+SELECT pg_try_advisory_lock($2, (w.id % 2147483647)::integer) AS locked FROM {schema}.worker w
+WHERE w.id = $1 AND w.ended_at IS NULL
+
+-- name: end_worker
+SELECT {schema}.end_worker($1, $2) AS queues
+
+-- name: tick
+SELECT * FROM {schema}.tick($1, $2, $3, $4, $5, $6, $7)
+
+-- name: do_chores
+SELECT * FROM {schema}.do_chores($1, $2, $3, $4, $5)
+
+-- name: resign
+-- A leader that stops leaves the office empty, so that the next one need not wait for anything.
+UPDATE {schema}.leader SET worker_id = NULL WHERE worker_id = $1
+
+-- name: register_definitions
+INSERT INTO {schema}.definition (workflow, version, lane, kind)
+SELECT * FROM unnest($1::text[], $2::integer[], $3::text[], $4::text[])
+ON CONFLICT (workflow, version) DO UPDATE SET lane = excluded.lane, kind = excluded.kind
+WHERE (definition.lane, definition.kind) IS DISTINCT FROM (excluded.lane, excluded.kind)
+
+-- name: latest_definition
+-- The newest version of a workflow that any worker ever served.
+SELECT version, lane FROM {schema}.definition WHERE workflow = $1 AND ($2::integer IS NULL OR version = $2)
+ORDER BY version DESC LIMIT 1
+
+-- name: notify
+-- Wake-ups of many channels in one statement, outside every transaction.
+SELECT pg_notify(a.channel, a.payload) FROM unnest($1::text[], $2::text[]) AS a(channel, payload)

@@ -1,0 +1,50 @@
+# SPDX-FileCopyrightText: 2026 ForkTex
+# SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
+"""Which status a run may go to from which: the one pure function, and the table that the database
+holds as well.
+
+::
+
+    pending ─claim─▶ running ─▶ succeeded | failed | cancelled
+       ▲                │ ▲
+       │            park│ │claim
+       │                ▼ │
+       ├──release──── waiting          any unfinished ─▶ paused ─resume─▶ pending
+       └──retry────── failed | cancelled
+"""
+
+from typing import Literal
+
+from forktex_core.flow.errors import FlowError
+
+type Status = Literal["pending", "running", "waiting", "paused", "succeeded", "failed", "cancelled"]
+
+FINISHED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
+
+LEGAL: dict[str, frozenset[str]] = {
+    "pending": frozenset({"running", "paused", "failed", "cancelled"}),
+    "running": frozenset({"pending", "waiting", "paused", "succeeded", "failed", "cancelled"}),
+    "waiting": frozenset({"pending", "running", "paused", "failed", "cancelled"}),
+    "paused": frozenset({"pending", "failed", "cancelled"}),
+    "succeeded": frozenset(),
+    "failed": frozenset({"pending"}),
+    "cancelled": frozenset({"pending"}),
+}
+
+
+class IllegalTransitionError(FlowError):
+    """A run can't go from one status to another."""
+
+    def __init__(self, before: str, after: str) -> None:
+        self.before, self.after = before, after
+        allowed = ", ".join(sorted(LEGAL.get(before, ()))) or "nothing: it is final"
+        super().__init__(f"a {before} run can't become {after}: from there it may become {allowed}")
+
+
+def next_status(before: str, after: str) -> str:
+    """Return ``after`` when a run may go there from ``before``; raise IllegalTransitionError
+    otherwise.
+    """
+    if after not in LEGAL.get(before, ()):
+        raise IllegalTransitionError(before, after)
+    return after
