@@ -130,7 +130,7 @@ class AzureBackend:
         """Delete, 256 with each request; the store minds missing blobs, so they are passed over one
         by one.
         """
-        await delete_leniently(self._engine, keys)
+        await delete_leniently(self, self._engine, keys)
 
     async def copy(self, source: str, target: str) -> None:
         """Copy within the account."""

@@ -31,7 +31,7 @@ from forktex_core.storage.transport import Transport
 from . import xml_upload
 from .address import Address
 from .engine import Engine, EngineDownload, bare, client_options, retry_config
-from .protocol import Body, LinkRequest, PartLimits, SignedURL, unsupported
+from .protocol import Backend, Body, LinkRequest, PartLimits, SignedURL, unsupported
 from .s3 import MIB, anonymous_read, form, response_overrides
 from .xml_upload import XmlUpload, off_loop
 
@@ -152,7 +152,7 @@ class GCSBackend:
 
     async def delete(self, keys: Sequence[str]) -> None:
         """Delete; the store minds missing objects, so they are passed over one by one."""
-        await delete_leniently(self._engine, keys)
+        await delete_leniently(self, self._engine, keys)
 
     async def copy(self, source: str, target: str) -> None:
         """Copy within the store."""
@@ -289,11 +289,13 @@ def _attribute_headers(attributes: Attributes) -> dict[str, str]:
     return headers | {f"x-goog-meta-{name}": value for name, value in attributes.metadata.items()}
 
 
-async def delete_leniently(engine: Engine, keys: Sequence[str]) -> None:
+async def delete_leniently(backend: Backend, engine: Engine, keys: Sequence[str]) -> None:
     """Delete with few requests; if one object was missing, finish key by key."""
     try:
         await engine.delete(keys)
     except NotFound:
+        if not await backend.bucket_exists():
+            raise missing_bucket(backend.bucket, keys[0]) from None
         for key in keys:
             try:
                 await engine.delete([key])
