@@ -32,11 +32,14 @@ class SeaweedFS(Server):
     """An S3 server that dies with the test process; two accounts, of which `writer` creates no buckets."""
 
     name: ClassVar[str] = "SeaweedFS"
-    _memory: ClassVar[bool] = False
 
     @override
     def _stop_signals(self) -> list[tuple[int, float]]:
         return [(signal.SIGTERM, 5.0)]
+
+    @override
+    def _mend(self, folder: Path, said: str) -> bool:
+        return False
 
     @override
     def _prepare(self, folder: Path) -> None:
@@ -155,6 +158,10 @@ class Azurite(Server):
     @override
     def _stop_signals(self) -> list[tuple[int, float]]:
         return [(signal.SIGTERM, 3.0)]
+
+    @override
+    def _mend(self, folder: Path, said: str) -> bool:
+        return False
 
     @override
     def _prepare(self, folder: Path) -> None:
