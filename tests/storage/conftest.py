@@ -127,7 +127,7 @@ def s3(s3_endpoint: str | None) -> Iterator[S3]:
         key, _, secret = user.partition(":")
         yield S3(f"{scheme}://{host}", key, secret)
         return
-    with SeaweedFS() as server:
+    with SeaweedFS(None) as server:
         yield S3(f"http://{HOST}:{server.port}", "admin", "admin-secret-key")
 
 
@@ -165,13 +165,13 @@ class Azurite(Server):
 
     @override
     def _prepare(self, folder: Path) -> None:
-        (folder / "data").mkdir(exist_ok=True)
+        """Everything is in memory."""
 
     @override
     def _command(self, folder: Path, port: int) -> list[str]:
         return [
             shutil.which("node") or "node", str(self._script), "--inMemoryPersistence", "--silent",
-            "--disableTelemetry", "--skipApiVersionCheck", "--blobPort", str(port), "--location", str(folder / "data"),
+            "--disableTelemetry", "--skipApiVersionCheck", "--blobPort", str(port),
         ]  # fmt: skip
 
     @override
