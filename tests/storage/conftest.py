@@ -70,7 +70,9 @@ class SeaweedFS(Server):
             f"-volume.port={ports[0]}", f"-volume.port.grpc={grpc[0]}",
             f"-master.port={ports[1]}", f"-master.port.grpc={grpc[1]}",
             "-filer=true", f"-filer.port={ports[2]}", f"-filer.port.grpc={grpc[2]}",
-            "-s3=true", f"-s3.port={port}", f"-s3.port.grpc={grpc[3]}", f"-s3.config={folder / 'ids.json'}",
+            "-s3=true",
+            "-s3.port.iceberg=0",
+            "-s3.port.lance=0", f"-s3.port={port}", f"-s3.port.grpc={grpc[3]}", f"-s3.config={folder / 'ids.json'}",
         ]  # fmt: skip
 
     @override

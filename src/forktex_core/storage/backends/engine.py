@@ -109,7 +109,7 @@ class EngineDownload:
         stream = aiter(self._result.stream(size))
         while True:
             try:
-                piece = (await anext(stream)).to_bytes()  # type: ignore[attr-defined]  # obstore's Bytes
+                piece = bytes(await anext(stream))
             except StopAsyncIteration:
                 break
             except _FAILURES as exc:
