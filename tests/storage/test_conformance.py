@@ -193,7 +193,8 @@ async def test_listing(store: StorageClient) -> None:
     keys = ["a-b/1", "a/1", "a/12", "a/2/x", "b/1", "ab"]
     for key in keys:
         await store.put(key, b"1")
-    assert [info.key async for info in store.list()] == sorted(keys)
+    assert sorted([info.key async for info in store.list()]) == sorted(keys)
+    assert [info.key async for info in store.list("a-")] == ["a-b/1"]
     assert [info.key async for info in store.list("a/1")] == ["a/1", "a/12"]
     assert [info.key async for info in store.list("a/")] == ["a/1", "a/12", "a/2/x"]
     assert [info.key async for info in store.list("a/", start_after="a/1")] == ["a/12", "a/2/x"]

@@ -25,6 +25,7 @@ from obstore.exceptions import (
 
 from forktex_core.storage.errors import (
     AccessDenied,
+    InvalidRange,
     NotFound,
     PreconditionFailed,
     StorageError,
@@ -206,7 +207,7 @@ class Engine:
             ]
             if found:
                 yield found
-            if page[-1]["path"] > prefix and not page[-1]["path"].startswith(prefix):
+            if _is_past(page[-1]["path"], prefix):
                 return
 
     async def list_level(self, prefix: str) -> tuple[Sequence[CommonPrefix], Sequence[ObjectInfo]]:
@@ -259,6 +260,15 @@ def _before(rest: str) -> str:
     )
 
 
+def _is_past(key: str, prefix: str) -> bool:
+    """Tell whether nothing after this key begins with the prefix, by bytes or folder by folder.
+
+    SeaweedFS lists folder by folder ("a/1" before "a-b"), others in the order of the bytes.
+    """
+    beyond = key > prefix and key.split("/") > prefix.split("/")
+    return beyond and not key.startswith(prefix)
+
+
 def _entry(meta: Any) -> ObjectInfo:
     return ObjectInfo(
         meta["path"], meta["size"], bare(meta["e_tag"]), meta["last_modified"], meta["version"]
@@ -291,6 +301,8 @@ def translate(exc: Exception, *, bucket: str, key: str | None) -> StorageError:
     known = next((error for kind, error in _KNOWN if isinstance(exc, kind)), None)
     if known is not None:
         return known(f"The store refused {where}: {type(exc).__name__}.", bucket=bucket, key=key)
+    if "InvalidRangeRequest" in text or "Wanted range starting" in text:
+        return InvalidRange(f"The range lies outside of {where}.", bucket=bucket, key=key)
     if _LOST_BODY.search(text):
         return TruncatedBody(
             f"The connection was lost in the middle of {where}.", bucket=bucket, key=key

@@ -327,7 +327,9 @@ def _store(
     return GCSStore(
         bucket,
         config=config,  # type: ignore[arg-type]  # built up key by key
-        credential_provider=None if "service_account_key" in config or source.anonymous else credential,
+        credential_provider=None
+        if "service_account_key" in config or source.anonymous
+        else credential,
         client_options=client_options(transport, http=endpoint_url.startswith("http://")),
         retry_config=retry_config(transport),
     )
