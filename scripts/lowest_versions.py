@@ -52,10 +52,11 @@ def floors(project: dict[str, Any]) -> dict[str, str]:
     return dict(floor(line) for line in listed if canonical(line.partition("[")[0]) != own)
 
 
-def tools(groups: dict[str, list[str]], pins: str) -> dict[str, str]:
+def tools(groups: dict[str, list[Any]], pins: str) -> dict[str, str]:
     """The pinned versions of what the dependency groups name, and of nothing beneath it."""
     pinned = dict(line.split("==") for line in pins.splitlines() if re.match(r"^[\w.-]+==", line))
-    names = {floor(line)[0] for group in groups.values() for line in group}
+    named = [line for group in groups.values() for line in group if isinstance(line, str)]
+    names = {floor(line)[0] for line in named}
     return {canonical(n): v.strip() for n, v in pinned.items() if canonical(n) in names | {"pip"}}
 
 

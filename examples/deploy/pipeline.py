@@ -10,12 +10,13 @@ import hashlib
 import os
 from pathlib import Path
 
-from forktex_core.flow import Flow, FlowContext
 from pydantic import BaseModel
 
 from examples.deploy import archive, server
 from examples.deploy.manifest import Manifest
+from examples.deploy.onboarding import onboarding
 from examples.deploy.witness import testify
+from forktex_core.flow import Flow, FlowContext, StepContext
 
 DATABASE_URL = os.environ.get(
     "DEPLOY_DATABASE_URL", "postgresql+asyncpg://postgres@127.0.0.1/postgres"
@@ -41,21 +42,21 @@ class Deployed(BaseModel):
 
 
 @flow.step
-def pack(ctx: FlowContext, order: Order) -> archive.Archive:
+def pack(ctx: StepContext, order: Order) -> archive.Archive:
     """Pack the application's files."""
     testify(order.site, "pack")
     return archive.pack(order.source, order.site / "archives")
 
 
 @flow.step
-def check_hash(ctx: FlowContext, order: Order, package: archive.Archive) -> None:
+def check_hash(ctx: StepContext, order: Order, package: archive.Archive) -> None:
     """Deploy what was reviewed, nothing else."""
     testify(order.site, "check_hash")
     archive.check(package, order.manifest.sha256)
 
 
 @flow.step
-def provision(ctx: FlowContext, order: Order) -> server.Server:
+def provision(ctx: StepContext, order: Order) -> server.Server:
     """Make a server, named after this very step of this very run."""
     testify(order.site, "provision")
     instance = hashlib.sha256(ctx.idempotency_key.encode()).hexdigest()[:12]
@@ -63,14 +64,14 @@ def provision(ctx: FlowContext, order: Order) -> server.Server:
 
 
 @flow.step
-def unpack(ctx: FlowContext, order: Order, package: archive.Archive, target: server.Server) -> Path:
+def unpack(ctx: StepContext, order: Order, package: archive.Archive, target: server.Server) -> Path:
     """Bring the files there."""
     testify(order.site, "unpack")
     return archive.unpack(package, target.folder / "releases" / order.manifest.version)
 
 
 @flow.step
-def start(ctx: FlowContext, order: Order, target: server.Server, release: Path) -> int:
+def start(ctx: StepContext, order: Order, target: server.Server, release: Path) -> int:
     """Start the application there."""
     testify(order.site, "start")
     manifest = order.manifest
@@ -79,7 +80,7 @@ def start(ctx: FlowContext, order: Order, target: server.Server, release: Path) 
 
 
 @flow.step
-def check_health(ctx: FlowContext, order: Order, target: server.Server) -> None:
+def check_health(ctx: StepContext, order: Order, target: server.Server) -> None:
     """See it well before anybody is sent there."""
     testify(order.site, "check_health")
     health = order.manifest.health
@@ -87,7 +88,7 @@ def check_health(ctx: FlowContext, order: Order, target: server.Server) -> None:
 
 
 @flow.step
-def switch(ctx: FlowContext, order: Order, target: server.Server) -> None:
+def switch(ctx: StepContext, order: Order, target: server.Server) -> None:
     """Send everybody there."""
     testify(order.site, "switch")
     server.switch(order.site / "current", target)
@@ -105,5 +106,7 @@ async def deploy(ctx: FlowContext, order: Order) -> Deployed:
     await switch(ctx, order, target)
     return Deployed(url=target.url, server=target.folder, pid=pid)
 
+
+flow.register_graph(onboarding)
 
 STEPS = ("pack", "check_hash", "provision", "unpack", "start", "check_health", "switch")

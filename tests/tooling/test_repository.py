@@ -93,14 +93,16 @@ def test_no_environment_variable_is_read() -> None:
 
 
 def test_functions_and_files_stay_short() -> None:
-    """No function of the library is over 60 lines, no file is 600 or more."""
+    """No function of the library is over 60 lines (its docstring apart), no file over 600."""
     long = []
     for path, tree in _sources():
         lines = len((ROOT / path).read_text().splitlines())
         long += [f"{path}: {lines} lines"] if lines >= 600 else []
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                size = (node.end_lineno or node.lineno) - node.lineno + 1
+                said = node.body[0] if ast.get_docstring(node) is not None else None
+                spared = (said.end_lineno or said.lineno) - said.lineno + 1 if said else 0
+                size = (node.end_lineno or node.lineno) - node.lineno + 1 - spared
                 long += [f"{path}:{node.lineno} {node.name}: {size} lines"] if size > 60 else []
     assert long == []
 
@@ -133,7 +135,12 @@ def test_every_tool_is_pinned() -> None:
     names = [canonical(line.partition("==")[0]) for line in pins]
     assert len(names) == len(set(names))
     groups = PYPROJECT["dependency-groups"].values()
-    tools = {floor(requirement)[0] for group in groups for requirement in group}
+    tools = {
+        floor(requirement)[0]
+        for group in groups
+        for requirement in group
+        if isinstance(requirement, str)
+    }
     assert tools | {"pip"} <= set(names)
 
 

@@ -3,8 +3,8 @@
 """The application that the demo deploys: a notice board over HTTP, on the standard library alone.
 
 It is told by its environment: ``PORT``, ``INSTANCE`` (who it is, for whoever started it), ``DATA``
-(the folder of its notices), ``TITLE``, and ``WARM_UP_SECONDS``, the time that a grown-up application
-needs to load its things before it listens.
+(the folder of its notices), ``TITLE``, and ``WARM_UP_SECONDS``, the time that a grown-up
+application needs to load its things before it listens.
 """
 
 import json

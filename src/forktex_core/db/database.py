@@ -243,5 +243,5 @@ async def _ask(engine: AsyncEngine, timeout: float) -> Health:
         error = str(exc)
     latency = None if error else time.perf_counter() - began
     pool = engine.pool
-    assert isinstance(pool, QueuePool)  # noqa: S101 - the one that _create asks for
+    assert isinstance(pool, QueuePool)
     return Health(error is None, latency, error, pool.checkedout(), pool.checkedin())

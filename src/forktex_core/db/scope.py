@@ -102,7 +102,9 @@ class OrgScopedMixin:
     def in_scope(entity: Any) -> ColumnElement[bool]:
         """The filter for the organisation in scope when the statement runs, fail-closed."""
         name = entity.__name__
-        org: BindParameter[Any] = bindparam("org_scope", callable_=lambda: required_org(name), unique=True)
+        org: BindParameter[Any] = bindparam(
+            "org_scope", callable_=lambda: required_org(name), unique=True
+        )
         own: ColumnElement[bool] = entity.org_id == org
         return own
 
@@ -113,6 +115,6 @@ def _register(mapper: Mapper[Any], model: type[Any]) -> None:
     if column.default is None:
         column.default = ColumnDefault(lambda: required_org(model.__name__))
     for table in mapper.tables:
-        assert isinstance(table, Table)  # noqa: S101 - models are mapped to tables
+        assert isinstance(table, Table)
         table.info[SCOPED] = model.__name__
         scoped_table_names[table.name.lower()] = model.__name__

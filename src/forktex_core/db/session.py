@@ -195,7 +195,7 @@ for _moment in ("before_insert", "before_update", "before_delete"):
 @event.listens_for(OrgSession, "do_orm_execute")
 def _execute(state: ORMExecuteState) -> None:
     session = state.session
-    assert isinstance(session, OrgSession)  # noqa: S101 - the class that is listened to
+    assert isinstance(session, OrgSession)
     session.enter_scope()
     if session.in_transaction():
         session.tell_server(session.connection())

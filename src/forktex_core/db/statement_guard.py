@@ -54,7 +54,7 @@ def nested_use(statement: Insert) -> str | None:
 
 
 def _parts(statement: Executable) -> Iterator[Any]:
-    assert isinstance(statement, ExternallyTraversible)  # noqa: S101 - as every one of SQLAlchemy
+    assert isinstance(statement, ExternallyTraversible)
     return visitors.iterate(statement)
 
 

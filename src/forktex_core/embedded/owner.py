@@ -24,7 +24,7 @@ class GuardProcess:
     ) -> None:
         orders = json.dumps({"folder": str(folder) if folder else None, "signals": signals})
         self._turn = threading.Lock()
-        self._process = subprocess.Popen(  # noqa: S603 - a script of ours
+        self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", str(GUARD), str(os.getpid()), orders],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -84,7 +84,7 @@ class Server(ABC):
         """The user id to run as; None for our own."""
         return None
 
-    def _doors(self, folder: Path) -> list[Path]:  # noqa: ARG002 - most run as we do
+    def _doors(self, folder: Path) -> list[Path]:
         """What that user must reach: folders and files of theirs."""
         return []
 

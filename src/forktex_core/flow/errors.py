@@ -153,7 +153,8 @@ class RecordedError(FlowError):
         return self.message
 
     def __reduce__(self) -> Any:
-        return (type(self).restored, ({"type": self.type_name, "message": self.message},))
+        recorded = {"type": self.type_name, "message": self.message, "args": list(self.args)}
+        return (_again, (next(c for c in type(self).__mro__ if c in _TREE), recorded))
 
     @classmethod
     def restored(cls, record: dict[str, Any]) -> Self:
@@ -187,6 +188,13 @@ class RunCancelled(RunFailed):
 
 class RunHalted(RunFailed):
     """A run stands still: its error says what an operator must mend before it is resumed."""
+
+
+_TREE = (StepTimeout, StepFailed, RunCancelled, RunHalted, RunFailed)
+
+
+def _again(cls: type[RecordedError], record: dict[str, Any]) -> RecordedError:
+    return cls.restored(record)
 
 
 def record_error(error: BaseException) -> dict[str, Any]:

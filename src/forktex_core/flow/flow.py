@@ -67,6 +67,7 @@ class Flow:
         pool_size: int = 10,
         max_payload_bytes: int = 2 * 1024 * 1024,
     ) -> None:
+        self._opened: _Opened | None = None
         self.schema = schema
         self._dsn = plain_dsn(database_url)
         self._direct_dsn = None if direct_url is None else plain_dsn(direct_url)
@@ -75,7 +76,6 @@ class Flow:
         self._max_payload = max_payload_bytes
         self._registry = Registry()
         self._workers: list[Worker] = []
-        self._opened: _Opened | None = None
 
     # Definitions
 
@@ -179,7 +179,7 @@ class Flow:
             await opened.close()
 
     def __del__(self) -> None:
-        if self._opened is not None:
+        if getattr(self, "_opened", None) is not None:
             warnings.warn(
                 f"Flow on {self.schema!r} was not closed: use 'async with flow:'",
                 ResourceWarning,

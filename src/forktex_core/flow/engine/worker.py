@@ -114,27 +114,15 @@ class Worker(Host):
         }
         stores = {purpose: Store(connection, schema) for purpose, connection in self._links.items()}
         self._claim_store = stores["claims"]
-        lanes = sorted({w.lane for w in registry})
-        identity = Identity(
-            settings.name,
-            socket.gethostname(),
-            os.getpid(),
-            sorted(settings.queues),
-            lanes,
-            settings.concurrency,
-        )
-        self._identity = identity
+        self._identity = _identify(settings, registry)
         self._pulse = Pulse(
-            self._links["pulse"], schema, identity, self._clock,
+            self._links["pulse"], schema, self._identity, self._clock,
             session_lock=session_lock, on_notify=self._heard, on_new_life=self._new_life,
         )  # fmt: skip
         self._leader = Leader(
-            pool_store,
-            schema,
-            session_lock=session_lock,
-            lease=settings.lease,
+            pool_store, schema, session_lock=session_lock, lease=settings.lease,
             on_freed=self._freed,
-        )
+        )  # fmt: skip
         self._journal = JournalWriter(stores["journal"], self._worker_id, self._lost)
         self._endings = Endings(
             stores["endings"], self._worker_id, on_finished=self._finished, on_parked=self._parked,
@@ -461,3 +449,10 @@ class Worker(Host):
             _logger.warning("worker %s could not say good-bye: %s", self.worker_id, error)
         for connection in self._links.values():
             await connection.close()
+
+
+def _identify(settings: WorkerSettings, registry: Registry) -> Identity:
+    lanes = sorted({workflow.lane for workflow in registry})
+    queues = sorted(settings.queues)
+    host = socket.gethostname()
+    return Identity(settings.name, host, os.getpid(), queues, lanes, settings.concurrency)

@@ -342,8 +342,8 @@ BEGIN
 END $$;
 
 -- The leader's chores, fenced by its term: hands on the runs of workers that are gone. Absence of the session lock counts
--- only when p_trust_locks (the leader has been in office, and the server up, long enough for the living to reconnect);
--- a heartbeat older than the lease counts always.
+-- only when p_trust_locks (the leader has been in office long enough for the living to reconnect) and, for a worker that is
+-- older than the server's last start, some seconds after that start. A heartbeat older than the lease counts always.
 CREATE FUNCTION {schema}.do_chores(p_worker bigint, p_term bigint, p_lock_class integer, p_trust_locks boolean,
                                    p_lease interval, OUT in_office boolean, OUT ended bigint[], OUT queues text[])
 LANGUAGE plpgsql SET enable_seqscan = off AS $$
@@ -362,7 +362,9 @@ BEGIN
     FOR gone IN
         SELECT w.id FROM {schema}.worker w WHERE w.ended_at IS NULL AND w.id <> p_worker AND (
             w.heartbeat_at < clock_timestamp() - p_lease
-            OR (p_trust_locks AND w.session_lock AND clock_timestamp() > pg_postmaster_start_time() + interval '5 s'
+            OR (p_trust_locks AND w.session_lock
+                AND (w.started_at > pg_postmaster_start_time()
+                     OR clock_timestamp() > pg_postmaster_start_time() + interval '5 s')
                 AND NOT EXISTS (
                 SELECT 1 FROM pg_locks k WHERE k.locktype = 'advisory' AND k.granted AND k.objsubid = 2
                   AND k.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
