@@ -65,15 +65,28 @@ class SeaweedFS(Server):
         ports = [free_port() for _ in range(3)]
         grpc = [free_port() for _ in range(4)]
         return [
-            program, "server", f"-dir={folder / 'data'}", f"-ip={HOST}", f"-ip.bind={HOST}",
-            "-master.telemetry=false", "-master.volumeSizeLimitMB=64", "-volume.max=200",
-            f"-volume.port={ports[0]}", f"-volume.port.grpc={grpc[0]}",
-            f"-master.port={ports[1]}", f"-master.port.grpc={grpc[1]}",
-            "-filer=true", f"-filer.port={ports[2]}", f"-filer.port.grpc={grpc[2]}",
+            program,
+            "server",
+            f"-dir={folder / 'data'}",
+            f"-ip={HOST}",
+            f"-ip.bind={HOST}",
+            "-master.telemetry=false",
+            "-master.volumeSizeLimitMB=64",
+            "-volume.max=200",
+            f"-volume.port={ports[0]}",
+            f"-volume.port.grpc={grpc[0]}",
+            f"-master.port={ports[1]}",
+            f"-master.port.grpc={grpc[1]}",
+            "-filer=true",
+            f"-filer.port={ports[2]}",
+            f"-filer.port.grpc={grpc[2]}",
             "-s3=true",
             "-s3.port.iceberg=0",
-            "-s3.port.lance=0", f"-s3.port={port}", f"-s3.port.grpc={grpc[3]}", f"-s3.config={folder / 'ids.json'}",
-        ]  # fmt: skip
+            "-s3.port.lance=0",
+            f"-s3.port={port}",
+            f"-s3.port.grpc={grpc[3]}",
+            f"-s3.config={folder / 'ids.json'}",
+        ]
 
     @override
     def _is_ready(self, folder: Path, port: int, pid: int) -> bool:

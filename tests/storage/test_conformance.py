@@ -176,9 +176,15 @@ async def test_a_missing_bucket_is_told_apart(store: StorageClient) -> None:
         [info async for info in other.list()]
 
     attempts = (
-        lambda: other.get("k"), lambda: other.head("k"), lambda: other.put("k", b""), lambda: other.exists("k"),
-        lambda: other.put("k", b"x" * 17 * MIB), lambda: other.delete("k"), lambda: other.copy("k", "l"), listing,
-    )  # fmt: skip
+        lambda: other.get("k"),
+        lambda: other.head("k"),
+        lambda: other.put("k", b""),
+        lambda: other.exists("k"),
+        lambda: other.put("k", b"x" * 17 * MIB),
+        lambda: other.delete("k"),
+        lambda: other.copy("k", "l"),
+        listing,
+    )
     for attempt in attempts:
         with pytest.raises(BucketNotFound):
             await attempt()

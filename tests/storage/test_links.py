@@ -62,9 +62,7 @@ async def test_a_link_ends(s3: S3, bucket: str) -> None:
 
 async def test_clock_skew(s3: S3, bucket: str) -> None:
     """A clock that is a little ahead makes links that hold at once."""
-    async with s3.client(
-        bucket, clock=lambda: datetime.now(UTC) + timedelta(seconds=50)
-    ) as ahead:
+    async with s3.client(bucket, clock=lambda: datetime.now(UTC) + timedelta(seconds=50)) as ahead:
         await ahead.put("k", b"1")
         url = await ahead.signed_url("k")
     async with httpx.AsyncClient() as web:

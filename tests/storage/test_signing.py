@@ -64,9 +64,16 @@ def test_presigned_like_botocore(key: str, token: str | None, method: str) -> No
         {} if method == "PUT" else {"response-content-disposition": 'attachment; filename="x"'}
     )
     ours = sigv4.presign(
-        method, host="s3.test:9000", path=f"/bucket/{key}", credentials=credentials, region="eu-west-1",
-        moment=MOMENT, seconds=600, parameters=parameters, headers=headers,
-    )  # fmt: skip
+        method,
+        host="s3.test:9000",
+        path=f"/bucket/{key}",
+        credentials=credentials,
+        region="eu-west-1",
+        moment=MOMENT,
+        seconds=600,
+        parameters=parameters,
+        headers=headers,
+    )
     encoded = v4.encode_path(f"/bucket/{key}")
     query = v4.encode_query(parameters)
     request = AWSRequest(
@@ -92,14 +99,26 @@ def test_azure_sas_like_the_sdk(key: str, write: bool) -> None:
     credentials = AzureCredentials("account", base64.b64encode(b"k" * 32).decode())
     expires = MOMENT + timedelta(hours=1)
     ours = azure.sas_query(
-        credentials=credentials, container="box", key=key, permissions="cw" if write else "r", start=MOMENT,
-        expires=expires, content_disposition="" if write else "attachment", content_type="" if write else "text/x",
-    )  # fmt: skip
+        credentials=credentials,
+        container="box",
+        key=key,
+        permissions="cw" if write else "r",
+        start=MOMENT,
+        expires=expires,
+        content_disposition="" if write else "attachment",
+        content_type="" if write else "text/x",
+    )
     theirs = generate_blob_sas(
-        "account", "box", key, account_key=credentials.account_key, start=MOMENT, expiry=expires, protocol="https",
+        "account",
+        "box",
+        key,
+        account_key=credentials.account_key,
+        start=MOMENT,
+        expiry=expires,
+        protocol="https",
         permission=BlobSasPermissions(read=not write, create=write, write=write),
         **({} if write else {"content_disposition": "attachment", "content_type": "text/x"}),
-    )  # fmt: skip
+    )
     mine, sdk = parse_qs(ours), parse_qs(theirs)
     assert {name: mine[name] for name in ("sp", "st", "se", "spr", "sr")} == {
         name: sdk[name] for name in ("sp", "st", "se", "spr", "sr")
@@ -130,18 +149,32 @@ def test_google_v4_like_the_sdk(
     credentials = GCSCredentials("me@project.iam.gserviceaccount.com", pem)
     headers = {"content-type": "text/plain"} if write else {}
     ours = "https://storage.googleapis.com" + gcs_v4.presign(
-        "PUT" if write else "GET", host="storage.googleapis.com", path=f"/box/{key}", credentials=credentials,
-        moment=MOMENT, seconds=600, headers=headers,
+        "PUT" if write else "GET",
+        host="storage.googleapis.com",
+        path=f"/box/{key}",
+        credentials=credentials,
+        moment=MOMENT,
+        seconds=600,
+        headers=headers,
         parameters={} if write else {"response-content-disposition": "attachment"},
-    )  # fmt: skip
-    signer = service_account.Credentials.from_service_account_info({
-        "client_email": credentials.client_email, "private_key": pem, "token_uri": "https://localhost/token",
-    })  # fmt: skip
+    )
+    signer = service_account.Credentials.from_service_account_info(
+        {
+            "client_email": credentials.client_email,
+            "private_key": pem,
+            "token_uri": "https://localhost/token",
+        }
+    )
     theirs = generate_signed_url_v4(
-        signer, resource=v4.encode_path(f"/box/{key}"), expiration=600, api_access_endpoint="https://storage.googleapis.com",
-        method="PUT" if write else "GET", content_type="text/plain" if write else None,
-        response_disposition=None if write else "attachment", _request_timestamp="20130524T000000Z",
-    )  # fmt: skip
+        signer,
+        resource=v4.encode_path(f"/box/{key}"),
+        expiration=600,
+        api_access_endpoint="https://storage.googleapis.com",
+        method="PUT" if write else "GET",
+        content_type="text/plain" if write else None,
+        response_disposition=None if write else "attachment",
+        _request_timestamp="20130524T000000Z",
+    )
     mine, sdk = parse_qs(urlsplit(ours).query), parse_qs(urlsplit(theirs).query)
     assert mine.pop("X-Goog-Signature") == sdk.pop("X-Goog-Signature")
     assert mine == sdk

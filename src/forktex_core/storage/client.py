@@ -87,9 +87,13 @@ class StorageClient:
         self._bucket = self._place.bucket
         self._prefix = self._place.prefix
         self._connection = Connection(
-            self._place, credentials, endpoint_url=endpoint_url, region=region, virtual_hosted=virtual_hosted,
+            self._place,
+            credentials,
+            endpoint_url=endpoint_url,
+            region=region,
+            virtual_hosted=virtual_hosted,
             transport=transport or Transport(),
-        )  # fmt: skip
+        )
         self._owner = True
         self._layout = layout or Layout()
         self._area: Area | None = None
@@ -239,10 +243,17 @@ class StorageClient:
         download = await self._backend.get(source_key)
         info = download.info
         async with aclosing(download.chunks(_CHUNK)) as pieces:
-            await self._put(target, Streamed(pieces, info.size), {
-                "content_type": info.content_type, "metadata": info.metadata, "cache_control": info.cache_control,
-                "content_disposition": info.content_disposition, "if_none_match": if_none_match,
-            })  # fmt: skip
+            await self._put(
+                target,
+                Streamed(pieces, info.size),
+                {
+                    "content_type": info.content_type,
+                    "metadata": info.metadata,
+                    "cache_control": info.cache_control,
+                    "content_disposition": info.content_disposition,
+                    "if_none_match": if_none_match,
+                },
+            )
 
     async def move(
         self, source: str, target: str, *, if_none_match: Literal["*"] | None = None
@@ -527,9 +538,16 @@ class StorageClient:
         if reading and not backend.max_link_seconds and self._callback is not None:
             return self.callback_url(key, ttl_seconds, filename=filename, content_type=content_type)
         request = link_request(
-            name, access=access, ttl_seconds=ttl_seconds, filename=filename, content_type=content_type,
-            max_bytes=max_bytes, now=self._clock(), clock_skew=self._skew, longest=backend.max_link_seconds or _YEAR,
-        )  # fmt: skip
+            name,
+            access=access,
+            ttl_seconds=ttl_seconds,
+            filename=filename,
+            content_type=content_type,
+            max_bytes=max_bytes,
+            now=self._clock(),
+            clock_skew=self._skew,
+            longest=backend.max_link_seconds or _YEAR,
+        )
         return await backend.sign(request, self._links.endpoint(self._bucket, name))
 
     def _distribution_url(self, key: str, ttl_seconds: int) -> SignedURL | None:

@@ -103,9 +103,14 @@ def _builder(
 
         keys = CredentialSource(S3Credentials, credentials)
         return lambda bucket: S3Backend(
-            bucket, region=region, endpoint_url=endpoint_url, virtual_hosted=virtual_hosted, source=keys,
-            channel=channel, transport=transport,
-        )  # fmt: skip
+            bucket,
+            region=region,
+            endpoint_url=endpoint_url,
+            virtual_hosted=virtual_hosted,
+            source=keys,
+            channel=channel,
+            transport=transport,
+        )
     if endpoint.scheme == "gs":
         from .backends.gcs import GCSBackend
 

@@ -68,14 +68,28 @@ _SVG = re.compile(
 )
 _XML = re.compile(rb"\s*<\?xml[\s?]", re.IGNORECASE)
 _NAMES = {  # what the interpreter's table lacks or differs in between platforms
-    ".avif": "image/avif", ".csv": "text/csv", ".docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
-    ".gz": "application/gzip", ".heic": "image/heic", ".js": "text/javascript", ".json": "application/json", ".m4a": "audio/mp4",
-    ".md": "text/markdown", ".mkv": "video/x-matroska", ".parquet": "application/vnd.apache.parquet",
-    ".pptx": "application/vnd.openxmlformats-officedocument.presentationml.presentation", ".svg": "image/svg+xml",
-    ".webp": "image/webp", ".woff": "font/woff", ".woff2": "font/woff2",
-    ".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", ".yaml": "application/yaml",
-    ".yml": "application/yaml", ".zip": "application/zip", ".zst": "application/zstd",
-}  # fmt: skip
+    ".avif": "image/avif",
+    ".csv": "text/csv",
+    ".docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+    ".gz": "application/gzip",
+    ".heic": "image/heic",
+    ".js": "text/javascript",
+    ".json": "application/json",
+    ".m4a": "audio/mp4",
+    ".md": "text/markdown",
+    ".mkv": "video/x-matroska",
+    ".parquet": "application/vnd.apache.parquet",
+    ".pptx": "application/vnd.openxmlformats-officedocument.presentationml.presentation",
+    ".svg": "image/svg+xml",
+    ".webp": "image/webp",
+    ".woff": "font/woff",
+    ".woff2": "font/woff2",
+    ".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    ".yaml": "application/yaml",
+    ".yml": "application/yaml",
+    ".zip": "application/zip",
+    ".zst": "application/zstd",
+}
 # Types in which a browser runs code: served inline, they run with the rights of the site.
 _ACTIVE = frozenset(
     (

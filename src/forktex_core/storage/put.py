@@ -62,10 +62,14 @@ class PutOptions:
                 'if_none_match can only be "*": anything that is there stops the write.'
             )
         return cls(
-            fields.get("content_type"), fields.get("metadata") or {}, fields.get("cache_control"),
-            fields.get("content_disposition"), Condition(create is not None, etag.strip('"') if etag else None),
-            fields.get("sha256"), fields.get("part_size"),
-        )  # fmt: skip
+            fields.get("content_type"),
+            fields.get("metadata") or {},
+            fields.get("cache_control"),
+            fields.get("content_disposition"),
+            Condition(create is not None, etag.strip('"') if etag else None),
+            fields.get("sha256"),
+            fields.get("part_size"),
+        )
 
     def attributes(self, key: str, head: bytes) -> Attributes:
         """Return what is stored beside the bytes; code that a browser would run is made an
@@ -147,9 +151,13 @@ class Putter:
 
         async with contextlib.aclosing(counted()) as stream:
             etag = await upload_parts(
-                self._backend.begin(key, attributes), stream, parallel=PARALLEL_PARTS, most=self._backend.parts.count,
-                condition=options.condition, chores=self._chores,
-            )  # fmt: skip
+                self._backend.begin(key, attributes),
+                stream,
+                parallel=PARALLEL_PARTS,
+                most=self._backend.parts.count,
+                condition=options.condition,
+                chores=self._chores,
+            )
         return PutResult(key, total, etag, attributes.content_type)
 
     async def _hashed(

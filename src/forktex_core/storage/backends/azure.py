@@ -172,9 +172,11 @@ class AzureBackend:
         """Open or close the whole container; stored access policies are kept."""
         if prefix or access is PublicAccess.write:
             raise unsupported(
-                self.scheme, f"open the prefix {prefix!r} ({access})",
-                "only a whole container can be made readable: use a container of its own", bucket=self.bucket,
-            )  # fmt: skip
+                self.scheme,
+                f"open the prefix {prefix!r} ({access})",
+                "only a whole container can be made readable: use a container of its own",
+                bucket=self.bucket,
+            )
         parameters = {"restype": "container", "comp": "acl"}
         now = (await self.send("GET", None, parameters=parameters)).raise_for_refusal(
             bucket=self.bucket, key=None
@@ -214,9 +216,14 @@ class AzureBackend:
             if self._source.anonymous:
                 return Request(method, url, headers or {}, body)
             signed = azure.shared_key_headers(
-                method, credentials=await self._source.get(), path=path, parameters=parameters or {},
-                headers=headers or {}, length=len(body), moment=datetime.now(UTC),
-            )  # fmt: skip
+                method,
+                credentials=await self._source.get(),
+                path=path,
+                parameters=parameters or {},
+                headers=headers or {},
+                length=len(body),
+                moment=datetime.now(UTC),
+            )
             return Request(method, url, signed, body)
 
         return await self._channel.send(make)
@@ -232,16 +239,24 @@ class AzureBackend:
         writing = link.access is PublicAccess.write
         if link.max_bytes is not None or (writing and link.content_type):
             raise unsupported(
-                self.scheme, "limit the size or type of an upload by URL", "check the blob after the upload, or store it by put()",
-                bucket=self.bucket, key=link.key,
-            )  # fmt: skip
+                self.scheme,
+                "limit the size or type of an upload by URL",
+                "check the blob after the upload, or store it by put()",
+                bucket=self.bucket,
+                key=link.key,
+            )
         address = Address.of(endpoint_url, self.bucket) if endpoint_url else self._address
         query = azure.sas_query(
-            credentials=await self._source.get(), container=self.bucket, key=link.key,
-            permissions="cw" if writing else "r", start=link.begins, expires=link.expires,
-            content_disposition=link.content_disposition or "", content_type=link.content_type or "",
+            credentials=await self._source.get(),
+            container=self.bucket,
+            key=link.key,
+            permissions="cw" if writing else "r",
+            start=link.begins,
+            expires=link.expires,
+            content_disposition=link.content_disposition or "",
+            content_type=link.content_type or "",
             protocol="https" if address.scheme == "https" else "https,http",
-        )  # fmt: skip
+        )
         return SignedURL(
             f"{address.url(link.key)}?{query}",
             method="PUT" if writing else "GET",

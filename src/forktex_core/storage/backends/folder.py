@@ -131,11 +131,18 @@ class Folder:
         note = self._note(key)
         note.parent.mkdir(parents=True, exist_ok=True)
         stat = scratch.stat()
-        text = json.dumps({
-            "key": key, "etag": etag, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns,
-            "content_type": attributes.content_type, "cache_control": attributes.cache_control,
-            "content_disposition": attributes.content_disposition, "metadata": dict(attributes.metadata),
-        })  # fmt: skip
+        text = json.dumps(
+            {
+                "key": key,
+                "etag": etag,
+                "size": stat.st_size,
+                "mtime_ns": stat.st_mtime_ns,
+                "content_type": attributes.content_type,
+                "cache_control": attributes.cache_control,
+                "content_disposition": attributes.content_disposition,
+                "metadata": dict(attributes.metadata),
+            }
+        )
         draft = self.scratch()
         draft.write_text(text)
         os.replace(draft, note)  # noqa: PTH105  # see above
@@ -168,9 +175,16 @@ class Folder:
             etag = f"{stat.st_mtime_ns:x}-{stat.st_size:x}"
             return ObjectInfo(key, stat.st_size, etag, modified, None, guess_content_type(key))
         return ObjectInfo(
-            key, stat.st_size, note["etag"], modified, None, note["content_type"], note["cache_control"],
-            note["content_disposition"], note["metadata"],
-        )  # fmt: skip
+            key,
+            stat.st_size,
+            note["etag"],
+            modified,
+            None,
+            note["content_type"],
+            note["cache_control"],
+            note["content_disposition"],
+            note["metadata"],
+        )
 
     def _read_note(self, key: str, stat: os.stat_result) -> dict[str, Any] | None:
         try:

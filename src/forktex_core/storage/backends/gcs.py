@@ -188,9 +188,11 @@ class GCSBackend:
     async def set_public(self, prefix: str, access: PublicAccess) -> None:
         """Refuse: prefixes are opened by IAM conditions, which belong to whoever owns the project."""
         raise unsupported(
-            self.scheme, f"open the prefix {prefix!r} ({access})", "grant roles/storage.objectViewer with an IAM condition",
+            self.scheme,
+            f"open the prefix {prefix!r} ({access})",
+            "grant roles/storage.objectViewer with an IAM condition",
             bucket=self.bucket,
-        )  # fmt: skip
+        )
 
     async def is_public(self, key: str) -> bool:
         """Ask without credentials."""
@@ -224,9 +226,15 @@ class GCSBackend:
                     body,
                 )
             signed = gcs_v4.presign(
-                method, host=self._address.host, path=path, credentials=credentials, moment=datetime.now(UTC),
-                seconds=_REQUEST_SECONDS, parameters=query, headers=sent,
-            )  # fmt: skip
+                method,
+                host=self._address.host,
+                path=path,
+                credentials=credentials,
+                moment=datetime.now(UTC),
+                seconds=_REQUEST_SECONDS,
+                parameters=query,
+                headers=sent,
+            )
             return Request(method, self._address.origin + signed, sent, body)
 
         return await self._channel.send(make)
@@ -261,10 +269,15 @@ class GCSBackend:
         method = "PUT" if writing else "GET"
         headers = {"content-type": link.content_type} if writing and link.content_type else {}
         path = gcs_v4.presign(
-            method, host=address.host, path=address.path(link.key), credentials=credentials, moment=link.begins,
+            method,
+            host=address.host,
+            path=address.path(link.key),
+            credentials=credentials,
+            moment=link.begins,
             seconds=int((link.expires - link.begins).total_seconds()),
-            parameters={} if writing else response_overrides(link), headers=headers,
-        )  # fmt: skip
+            parameters={} if writing else response_overrides(link),
+            headers=headers,
+        )
         return SignedURL(
             address.origin + path, method=method, headers=headers, expires_at=link.expires
         )

@@ -256,9 +256,16 @@ class S3Backend:
             if self._source.anonymous:
                 return Request(method, url, headers or {}, body)
             signed = sigv4.sign_headers(
-                method, host=self._address.host, path=path, query=query, headers=headers or {}, digest=hashed,
-                credentials=await self._source.get(), region=self._region, moment=datetime.now(UTC),
-            )  # fmt: skip
+                method,
+                host=self._address.host,
+                path=path,
+                query=query,
+                headers=headers or {},
+                digest=hashed,
+                credentials=await self._source.get(),
+                region=self._region,
+                moment=datetime.now(UTC),
+            )
             return Request(method, url, signed, body)
 
         return await self._channel.send(make)
@@ -277,10 +284,16 @@ class S3Backend:
         method = "PUT" if writing else "GET"
         headers = {"content-type": link.content_type} if writing and link.content_type else {}
         path = sigv4.presign(
-            method, host=address.host, path=address.path(link.key), credentials=credentials, region=self._region,
-            moment=link.begins, seconds=int((link.expires - link.begins).total_seconds()),
-            parameters={} if writing else response_overrides(link), headers=headers,
-        )  # fmt: skip
+            method,
+            host=address.host,
+            path=address.path(link.key),
+            credentials=credentials,
+            region=self._region,
+            moment=link.begins,
+            seconds=int((link.expires - link.begins).total_seconds()),
+            parameters={} if writing else response_overrides(link),
+            headers=headers,
+        )
         return SignedURL(
             address.origin + path, method=method, headers=headers, expires_at=link.expires
         )

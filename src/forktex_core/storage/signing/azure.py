@@ -68,8 +68,19 @@ def shared_key_headers(
     ``path`` is the encoded path of the URL; ``headers`` have lower-case names.
     """
     dated = {**headers, "x-ms-date": f"{moment:%a, %d %b %Y %H:%M:%S GMT}", "x-ms-version": VERSION}
-    standard = ("content-encoding", "content-language", "content-length", "content-md5", "content-type", "date",
-                "if-modified-since", "if-match", "if-none-match", "if-unmodified-since", "range")  # fmt: skip
+    standard = (
+        "content-encoding",
+        "content-language",
+        "content-length",
+        "content-md5",
+        "content-type",
+        "date",
+        "if-modified-since",
+        "if-match",
+        "if-none-match",
+        "if-unmodified-since",
+        "range",
+    )
     values = {**dated, "content-length": str(length) if length else ""}
     own = "".join(
         f"{name}:{dated[name].strip()}\n" for name in sorted(dated) if name.startswith("x-ms-")
