@@ -80,25 +80,25 @@ async def hits(url: str) -> dict[str, float]:
     await raw.set("raw", json.dumps(VALUE))
 
     @cached(ttl=300, namespace="bench")
-    async def ours(user_id: str):  # type: ignore[no-untyped-def]  # noqa: ARG001
+    async def ours(user_id: str):  # type: ignore[no-untyped-def]
         return VALUE
 
     @cached(ttl=300, namespace="bench:local", local=True)
-    async def ours_local(user_id: str):  # type: ignore[no-untyped-def]  # noqa: ARG001
+    async def ours_local(user_id: str):  # type: ignore[no-untyped-def]
         return VALUE
 
     peer = Cache()
     peer.setup(url)
 
     @peer(ttl="5m", key="bench:{user_id}")
-    async def cashews(user_id: str):  # type: ignore[no-untyped-def]  # noqa: ARG001
+    async def cashews(user_id: str):  # type: ignore[no-untyped-def]
         return VALUE
 
     host = get_client().connection_pool.connection_kwargs  # type: ignore[union-attr]
     place = {"endpoint": host["host"], "port": host["port"], "password": host.get("password")}
 
     @aiocache_cached(ttl=300, cache=RedisCache, serializer=JsonSerializer(), **place)
-    async def aiocache(user_id: str):  # type: ignore[no-untyped-def]  # noqa: ARG001
+    async def aiocache(user_id: str):  # type: ignore[no-untyped-def]
         return VALUE
 
     async def floor() -> Any:
@@ -165,7 +165,7 @@ async def stampede() -> int:
     calls = 0
 
     @cached(namespace="bench:cold")
-    async def dear(key: str) -> int:  # noqa: ARG001
+    async def dear(key: str) -> int:
         nonlocal calls
         calls += 1
         await asyncio.sleep(0.05)

@@ -369,7 +369,7 @@ async def test_early_refresh_happens_in_the_background(
     """Near its expiry a dear value is computed before it expires, while the old one is served."""
     body = Counted("old")
 
-    @cached(namespace="early", ttl=100, early_refresh=10_000_000)
+    @cached(namespace="early", ttl=100, early_refresh=1e12)
     async def get() -> str:
         return str(await body())
 

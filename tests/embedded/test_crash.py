@@ -106,9 +106,7 @@ async def test_kill_and_start(kind: Servers) -> None:
         for _ in range(3):
             await server.kill()
             assert not server.running
-            await eventually(
-                lambda: all("guard.py" in line for line in processes_of(server.path))  # noqa: B023 - awaited here
-            )
+            await eventually(lambda: all("guard.py" in line for line in processes_of(server.path)))
             await server.start()
             assert server.url == url
             assert await answers(server)

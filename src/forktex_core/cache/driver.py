@@ -18,6 +18,7 @@ from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
+from redis.maint_notifications import MaintNotificationsConfig
 
 from .errors import CacheCommandError, CacheConfigurationError, CacheError, CacheUnavailableError
 from .pool import QuickPool
@@ -46,18 +47,14 @@ _FAILURES = (exceptions.RedisError, OSError, AttributeError, RuntimeError, TypeE
 
 
 def _options(settings: "Settings") -> dict[str, Any]:
-    options: dict[str, Any] = {
+    return {
         "protocol": 3,
         "socket_timeout": settings.timeouts.command,
         "socket_connect_timeout": settings.timeouts.connect,
         "retry": Retry(NoBackoff(), 0),
         "max_connections": settings.max_connections,
+        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
     }
-    try:
-        from redis.maint_notifications import MaintNotificationsConfig
-    except ImportError:  # redis-py before 7 has none
-        return options
-    return options | {"maint_notifications_config": MaintNotificationsConfig(enabled=False)}
 
 
 def _addressed(endpoint: "Endpoint") -> dict[str, Any]:
