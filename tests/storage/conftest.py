@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""A real S3 server and a real Azure Blob emulator for the storage tests, started when first asked for."""
+"""A real S3 server and a real Azure Blob emulator, started when first asked for."""
 
 import json
 import os
@@ -29,7 +29,7 @@ AZURITE_KEY = (
 
 
 class SeaweedFS(Server):
-    """An S3 server that dies with the test process; two accounts, of which `writer` creates no buckets."""
+    """An S3 server that dies with the test process; its account `writer` creates no buckets."""
 
     name: ClassVar[str] = "SeaweedFS"
 
@@ -135,7 +135,7 @@ def boto_client(url: str, key: str = "admin", secret: str = "admin-secret-key") 
 
 @pytest.fixture(scope="session")
 def s3(s3_endpoint: str | None) -> Iterator[S3]:
-    """The S3 server of this session: SeaweedFS, or ``http://key:secret@host:port`` by --s3-endpoint."""
+    """The session's S3 server: SeaweedFS, or ``http://key:secret@host:port`` (--s3-endpoint)."""
     if s3_endpoint:
         scheme, _, rest = s3_endpoint.partition("://")
         user, _, host = rest.rpartition("@")

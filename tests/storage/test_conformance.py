@@ -119,7 +119,7 @@ async def test_a_large_object_goes_in_parts(store: StorageClient) -> None:
 
 @pytest.mark.parametrize("size", [3, 17 * MIB])
 async def test_create_only(store: StorageClient, size: int) -> None:
-    """``if_none_match="*"`` stores once, in one request and in parts, and leaves the first object alone."""
+    """``if_none_match="*"`` stores once, whole and in parts, and leaves the first object alone."""
     await store.put("once", b"x" * size, if_none_match="*")
     with pytest.raises(AlreadyExists) as failure:
         await store.put("once", b"y" * size, if_none_match="*")
@@ -313,7 +313,7 @@ async def test_verify_compares_with_what_the_store_keeps(store: StorageClient) -
 
 
 async def test_a_failing_source_stores_nothing(store: StorageClient) -> None:
-    """When the source fails in the middle of the parts, the error comes out and no object is there."""
+    """When the source fails amid the parts, its error comes out and no object is there."""
 
     async def broken() -> AsyncIterator[bytes]:
         for _ in range(20):

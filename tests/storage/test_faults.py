@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""What goes wrong on the way: killed, slow and missing servers, cut connections, cancelled callers."""
+"""What goes wrong on the way: slow and missing servers, cut connections, cancelled callers."""
 
 import asyncio
 import contextlib
@@ -32,7 +32,7 @@ QUICK = Transport(connect_timeout=1, read_timeout=1, max_retries=1, retry_timeou
 
 @contextlib.asynccontextmanager
 async def proxy(target: str, limit: int | None) -> AsyncIterator[str]:
-    """A TCP proxy that passes ``limit`` bytes of answers (None: swallows all) and then hangs up (or waits)."""
+    """A TCP proxy that passes ``limit`` bytes of answers, then hangs up (None: swallows all)."""
     host, _, port = target.removeprefix("http://").partition(":")
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -81,7 +81,7 @@ async def test_a_truncated_body_is_detected(s3: S3, bucket: str) -> None:
 
 
 async def test_a_silent_server_is_given_up(s3: S3, bucket: str) -> None:
-    """A server that never answers is `StorageUnavailable` within the timeouts, for each kind of request."""
+    """A server that never answers is `StorageUnavailable` in time, for each kind of request."""
     async with (
         proxy(s3.url, None) as url,
         s3.client(bucket, endpoint_url=url, transport=QUICK) as slow,
@@ -177,7 +177,8 @@ def test_processes_end_cleanly(s3: S3, bucket: str) -> None:
 import asyncio
 from forktex_core.storage import S3Credentials, StorageClient
 async def main():
-    async with StorageClient("s3://{bucket}", S3Credentials("{s3.access_key}", "{s3.secret_key}"), endpoint_url="{s3.url}") as storage:
+    keys = S3Credentials("{s3.access_key}", "{s3.secret_key}")
+    async with StorageClient("s3://{bucket}", keys, endpoint_url="{s3.url}") as storage:
         await storage.put("k", b"1")
         assert await storage.get("k") == b"1"
 asyncio.run(main())

@@ -82,7 +82,7 @@ async def test_a_signed_url_writes_what_it_says(storage: StorageClient) -> None:
 
 
 async def test_a_browser_upload_is_limited(storage: StorageClient) -> None:
-    """The form admits the size and family of types that were signed, for that key, and nothing else."""
+    """The form admits the size and types that were signed, for that key, and nothing else."""
     form = await storage.signed_url(
         "p.png", PublicAccess.write, content_type="image/*", max_bytes=10
     )
@@ -116,7 +116,7 @@ async def test_arguments_of_links(storage: StorageClient) -> None:
 
 
 async def test_a_public_area_is_public(s3: S3, bucket: str) -> None:
-    """The first write opens the area by policy; the private one stays closed; `is_public` tells the truth."""
+    """The first write opens the area by policy, a private one stays closed; `is_public` is true."""
     layout = Layout(
         Area("avatars", "open/avatars/{tenant}", access=PublicAccess.read),
         Area("invoices", "closed/{tenant}"),
@@ -181,7 +181,7 @@ async def test_a_link_signed_for_the_outer_name_works_there(s3: S3, bucket: str)
 
 
 async def test_callback_links(storage: StorageClient, s3: S3) -> None:
-    """The service's own URLs stream the object, with ranges; altered, expired and retired ones are refused."""
+    """The service's own URLs stream, with ranges; altered, expired, retired ones are refused."""
     signer = CallbackSigner("https://api.test/files", KEYS)
     async with s3.client(storage.bucket, callback=signer) as client:
         await client.put("d/ü.bin", bytes(range(200)))

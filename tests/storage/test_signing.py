@@ -4,7 +4,6 @@
 
 import base64
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from urllib.parse import parse_qs, urlsplit
@@ -130,13 +129,13 @@ def test_azure_sas_like_the_sdk(key: str, write: bool) -> None:
 
 
 @pytest.fixture(scope="module")
-def rsa_pem() -> Iterator[tuple[rsa.RSAPrivateKey, str]]:
+def rsa_pem() -> tuple[rsa.RSAPrivateKey, str]:
     """A throw-away key."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     pem = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     ).decode()
-    yield key, pem
+    return key, pem
 
 
 @pytest.mark.parametrize("key", ["plain.txt", "a b/ü~+&.pdf"])

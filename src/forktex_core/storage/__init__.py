@@ -6,10 +6,13 @@
 
     storage = StorageClient(endpoint="s3://bucket", credentials=S3Credentials(key_id, secret))
     await storage.put("invoices/2026-04/INV-123.pdf", body, content_type="application/pdf")
-    url = await storage.signed_url("invoices/2026-04/INV-123.pdf", access=PublicAccess.read, ttl_seconds=600)
+    url = await storage.signed_url(
+        "invoices/2026-04/INV-123.pdf", access=PublicAccess.read, ttl_seconds=600
+    )
 
-`StorageClient` is the interface; `Layout` decides where things go, `PublicLinks` how addresses look outside,
-`CallbackSigner` and `CallbackApp` serve objects from the service's own domain. Errors are below `StorageError`.
+`StorageClient` is the interface; `Layout` decides where things go, `PublicLinks` how addresses look
+outside, `CallbackSigner` and `CallbackApp` serve objects from the service's own domain. Errors are
+below `StorageError`.
 """
 
 from .access import PublicAccess

@@ -15,7 +15,7 @@ _ACTIONS = {PublicAccess.read: "s3:GetObject", PublicAccess.write: "s3:PutObject
 
 
 def changed(document: str | None, *, bucket: str, prefix: str, access: PublicAccess) -> str | None:
-    """Return the policy with the prefix opened as asked, or closed; None if no statement is left."""
+    """Return the policy with the prefix opened as asked, or closed; None if nothing is left."""
     policy: dict[str, Any] = (
         json.loads(document) if document else {"Version": "2012-10-17", "Statement": []}
     )

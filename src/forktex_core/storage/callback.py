@@ -118,6 +118,7 @@ def _secret(name: str, value: bytes | str) -> bytes:
     secret = value.encode() if isinstance(value, str) else bytes(value)
     if len(secret) < MIN_SECRET_BYTES:
         raise ValueError(
-            f"The callback key {name!r} has {len(secret)} bytes; it needs at least {MIN_SECRET_BYTES}."
+            f"The callback key {name!r} has {len(secret)} bytes; "
+            f"it needs at least {MIN_SECRET_BYTES}."
         )
     return secret

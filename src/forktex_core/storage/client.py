@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """`StorageClient`: one interface to every store."""
 
+import asyncio
 import copy
 import logging
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
@@ -144,17 +145,16 @@ class StorageClient:
         store has one.
         """
         area = self._layout.area(purpose)
-        view = self._view(area.bucket or self._place.bucket, self._place.prefix + area.fill(values))
-        view._area = area
-        return view
+        prefix = self._place.prefix + area.fill(values)
+        return self._view(area.bucket or self._place.bucket, prefix, area)
 
     def in_bucket(self, bucket: str) -> "StorageClient":
         """Return a view of this client on the whole of another bucket of the same store."""
-        return self._view(bucket, "")
+        return self._view(bucket, "", None)
 
-    def _view(self, bucket: str, prefix: str) -> "StorageClient":
+    def _view(self, bucket: str, prefix: str, area: Area | None) -> "StorageClient":
         view = copy.copy(self)
-        view._bucket, view._prefix, view._owner, view._area = bucket, prefix, False, None
+        vars(view).update(_bucket=bucket, _prefix=prefix, _owner=False, _area=area)
         return view
 
     @property
@@ -182,15 +182,15 @@ class StorageClient:
             body: bytes, str (stored as UTF-8), a binary file (plain or async), or an iterator of
                 bytes (plain or async). More than 16 MiB are sent in parts, four at a time.
             content_type: looked up in the bytes and the name if None.
-            metadata: small values of your own; names in lower case with underscores, values in
-            ASCII.
+            metadata: small values of your own; names in lower case with underscores, values
+                in ASCII.
             cache_control: the Cache-Control header that readers get.
             content_disposition: the Content-Disposition header that readers get; ``attachment`` if
                 None for types in which a browser runs code (HTML, SVG, XML, JavaScript).
             if_none_match: ``"*"`` to store only if there is nothing, else `AlreadyExists`.
             if_match: an ETag, to replace exactly that object, else `PreconditionFailed`.
             sha256: the hex digest that the body must have, else `ChecksumMismatch` and nothing is
-            stored.
+                stored.
             part_size: bytes of each part, 8 MiB by default.
 
         Every request carries a digest of its bytes that the store checks. A failed or cancelled
@@ -221,7 +221,7 @@ class StorageClient:
         ``progress(done, total)``, plain or async, is called with bytes as they are taken up.
         """
         source = Path(path)
-        size = source.stat().st_size
+        size = (await asyncio.to_thread(source.stat)).st_size
         async with aclosing(files.read_file(source, size, progress)) as pieces:
             return await self._put(key, Streamed(pieces, size), options)
 
@@ -258,7 +258,7 @@ class StorageClient:
     async def move(
         self, source: str, target: str, *, if_none_match: Literal["*"] | None = None
     ) -> None:
-        """Copy, then delete the source: killed in between, both are there. Like `copy` in all else."""
+        """Copy, then delete the source: killed in between, both are there. Else like `copy`."""
         if self._key(source) == self._key(target):
             await self.head(source)
             return
@@ -519,11 +519,11 @@ class StorageClient:
             key: of the object, which need not exist.
             access: ``read`` for a GET; ``write`` for a PUT.
             ttl_seconds: 1 second to what the provider signs (7 days; a year for Azure), else
-            `InvalidTTL`.
+                `InvalidTTL`.
             filename: the name under which a browser saves the object. Without one, types in which a
                 browser runs code are saved as well rather than shown.
             content_type: when reading, the type to be served as; when writing, the type that must
-            be sent.
+                be sent.
             max_bytes: makes ``write`` a browser upload: a POST of a form with the URL's ``fields``,
                 limited in size; ``content_type`` may then be a family such as ``image/*``.
 
@@ -586,6 +586,7 @@ class StorageClient:
     def _signer(self) -> CallbackSigner:
         if self._callback is None:
             raise ValueError(
-                "Pass callback=CallbackSigner(base_url, keys) to the StorageClient for callback URLs."
+                "Pass callback=CallbackSigner(base_url, keys) "
+                "to the StorageClient for callback URLs."
             )
         return self._callback

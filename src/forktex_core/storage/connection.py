@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""What a client and its views share: connections, bounds, chores, and one backend for each bucket."""
+"""What a client and its views share: connections, bounds, chores, one backend for each bucket."""
 
 import asyncio
 import warnings
@@ -47,7 +47,13 @@ class Connection:
         self._closed = False
         self._engine = endpoint.scheme in ("s3", "gs", "az")
         self._build = _builder(
-            endpoint, credentials, endpoint_url, region, virtual_hosted, transport, self._channel
+            endpoint,
+            credentials,
+            endpoint_url=endpoint_url,
+            region=region,
+            virtual_hosted=virtual_hosted,
+            transport=transport,
+            channel=self._channel,
         )
 
     def backend(self, bucket: str) -> Backend:
@@ -59,7 +65,7 @@ class Connection:
         return self._backends[bucket]
 
     async def once(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
-        """Do a piece of work under this name unless it was done; while it runs, others wait for it."""
+        """Do a piece of work under this name unless it was done; others wait while it runs."""
         if name in self._done:
             return
         async with self._doing:
@@ -68,7 +74,7 @@ class Connection:
                 self._done.add(name)
 
     async def close(self) -> None:
-        """Wait for chores, close connections, let the engine come to rest; closing twice is fine."""
+        """Wait for chores, close connections, let the engine rest; closing twice is fine."""
         if self._closed:
             return
         self._closed = True
@@ -91,9 +97,10 @@ class Connection:
 def _builder(
     endpoint: Endpoint,
     credentials: "Credentials | CredentialProvider | None",
+    *,
     endpoint_url: str | None,
     region: str,
-    virtual_hosted: bool | None,  # handed through
+    virtual_hosted: bool | None,
     transport: Transport,
     channel: HttpChannel,
 ) -> Callable[[str], Backend]:

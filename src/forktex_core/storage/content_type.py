@@ -60,7 +60,8 @@ _CONTAINERS = frozenset(
     )
 )
 _HTML = re.compile(
-    rb"\s*(?:<!--.*?-->\s*)*<(?:!doctype html|html|head|body|script|iframe|h1|div|p|a|table|title|style)[\s>]",
+    rb"\s*(?:<!--.*?-->\s*)*<(?:!doctype html|html|head|body|script"
+    rb"|iframe|h1|div|p|a|table|title|style)[\s>]",
     re.IGNORECASE | re.DOTALL,
 )
 _SVG = re.compile(
@@ -106,7 +107,7 @@ _TABLE = mimetypes.MimeTypes()  # built in only: the files of the operating syst
 
 
 def guess_content_type(name: str, head: bytes = b"") -> str:
-    """Return the content type of an object from its name and its first bytes (512 are looked at)."""
+    """Return the content type of an object by its name and its first bytes (512 at most)."""
     by_name = _by_name(name)
     by_bytes = _by_bytes(head[:SNIFFED_BYTES])
     if by_bytes is None or (by_bytes in _CONTAINERS and by_name is not None):

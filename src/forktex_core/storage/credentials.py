@@ -131,7 +131,10 @@ class CredentialSource[C: S3Credentials | GCSCredentials | AzureCredentials]:
 
     def _missing(self) -> str:
         state = "there are none" if self._anonymous else "the given ones expired"
-        return f"This needs {self._kind.__name__}, and {state}: pass credentials= or a provider that refreshes."
+        return (
+            f"This needs {self._kind.__name__}, and {state}: "
+            "pass credentials= or a provider that refreshes."
+        )
 
     @staticmethod
     def _when(credentials: Credentials | None) -> float:

@@ -48,7 +48,8 @@ class DigestCheck:
             self._end_part()
         if self._whole.digest() != self._expected.value:
             raise ChecksumMismatch(
-                f"The bytes of {key!r} differ from the {self._expected.algorithm} that is stored with them.",
+                f"The bytes of {key!r} differ from "
+                f"the {self._expected.algorithm} that is stored with them.",
                 bucket=bucket,
                 key=key,
             )

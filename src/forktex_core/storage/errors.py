@@ -40,15 +40,15 @@ class StorageError(Exception):
         self.key = key
 
 
-class NotFound(StorageError):
+class NotFound(StorageError):  # noqa: N818  # its public name
     """No object under this key."""
 
 
-class BucketNotFound(StorageError):
+class BucketNotFound(StorageError):  # noqa: N818  # its public name
     """The bucket does not exist, or not for these credentials."""
 
 
-class PreconditionFailed(StorageError):
+class PreconditionFailed(StorageError):  # noqa: N818  # its public name
     """The object is not the one that ``if_match`` names."""
 
 
@@ -56,11 +56,11 @@ class AlreadyExists(PreconditionFailed):
     """An object is there already, and ``if_none_match="*"`` was asked for."""
 
 
-class AccessDenied(StorageError):
+class AccessDenied(StorageError):  # noqa: N818  # its public name
     """The store refused the credentials, the signature or the right to do this."""
 
 
-class StorageUnavailable(StorageError):
+class StorageUnavailable(StorageError):  # noqa: N818  # its public name
     """The store did not answer, or answered with 5xx or 429 until the retries were used up."""
 
 
@@ -68,11 +68,11 @@ class TruncatedBody(StorageUnavailable):
     """The body ended before the length that was announced."""
 
 
-class ChecksumMismatch(StorageError):
+class ChecksumMismatch(StorageError):  # noqa: N818  # its public name
     """The bytes differ from the digest that was given for them or is stored with them."""
 
 
-class RequestRefused(StorageError):
+class RequestRefused(StorageError):  # noqa: N818  # its public name
     """The store refused the request; ``status`` and ``code`` are its own words."""
 
     def __init__(
@@ -89,27 +89,27 @@ class RequestRefused(StorageError):
         self.code = code
 
 
-class Unsupported(StorageError):
+class Unsupported(StorageError):  # noqa: N818  # its public name
     """This backend has no such operation."""
 
 
-class InvalidKey(StorageError, ValueError):
+class InvalidKey(StorageError, ValueError):  # noqa: N818  # its public name
     """The key is not safe, or not portable between stores."""
 
 
-class InvalidRange(StorageError, ValueError):
+class InvalidRange(StorageError, ValueError):  # noqa: N818  # its public name
     """The range lies outside of the object."""
 
 
-class InvalidTTL(StorageError, ValueError):
+class InvalidTTL(StorageError, ValueError):  # noqa: N818  # its public name
     """The lifetime is not positive, or beyond what the provider signs."""
 
 
-class TooLarge(StorageError):
+class TooLarge(StorageError):  # noqa: N818  # its public name
     """More bytes than the upload may have."""
 
 
-class ClientClosed(StorageError):
+class ClientClosed(StorageError):  # noqa: N818  # its public name
     """The client was closed before this call."""
 
 
@@ -117,9 +117,9 @@ class LinkError(StorageError):
     """A callback URL that must not be served."""
 
 
-class LinkInvalid(LinkError):
+class LinkInvalid(LinkError):  # noqa: N818  # its public name
     """The URL was altered, belongs to another service, or its key was retired."""
 
 
-class LinkExpired(LinkError):
+class LinkExpired(LinkError):  # noqa: N818  # its public name
     """The URL is genuine and its time is over."""

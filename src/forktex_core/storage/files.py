@@ -80,7 +80,7 @@ async def _verify(backend: Backend, info: ObjectInfo, partial: Path) -> None:
     try:
         await asyncio.to_thread(check_file, partial, digest, bucket=backend.bucket, key=info.key)
     except ChecksumMismatch:
-        partial.unlink(missing_ok=True)
+        await asyncio.to_thread(partial.unlink, missing_ok=True)
         raise
 
 

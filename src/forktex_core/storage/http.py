@@ -114,7 +114,8 @@ class HttpChannel:
                 return None
             address = request.url.partition("?")[0]
             raise StorageUnavailable(
-                f"No answer to {request.method} {address}: {type(exc).__name__}. Is the store up, and the address right?"
+                f"No answer to {request.method} {address}: {type(exc).__name__}. "
+                "Is the store up, and the address right?"
             ) from exc
 
     async def _once(self, request: Request) -> Reply:

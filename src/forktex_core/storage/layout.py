@@ -43,7 +43,7 @@ class Area:
 
     @property
     def fixed(self) -> str:
-        """The prefix up to the first placeholder, with a slash at its end: what a policy is about."""
+        """The prefix up to the first placeholder, with its slash: what a policy is about."""
         return self.prefix.strip("/").partition("{")[0].rstrip("/") + "/"
 
     def fill(self, values: Mapping[str, object]) -> str:
@@ -97,6 +97,7 @@ def _check_apart(area: Area, other: Area) -> None:
         and other.fixed.startswith(area.fixed)
     ):
         raise ValueError(
-            f"Area {other.purpose!r} ({other.access}) lies inside of {area.purpose!r} ({area.access}): "
+            f"Area {other.purpose!r} ({other.access}) lies inside "
+            f"of {area.purpose!r} ({area.access}): "
             "a policy on the outer prefix would cover it; keep public and private apart."
         )

@@ -15,7 +15,7 @@ _HEADER_VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """What is stored beside the bytes: HTTP headers that are given back, and metadata of your own."""
+    """What is stored beside the bytes: HTTP headers to be given back, and metadata of your own."""
 
     content_type: str
     cache_control: str | None = None
@@ -28,7 +28,8 @@ class Attributes:
         for name, value in self.metadata.items():
             if not _METADATA_NAME.fullmatch(name):
                 raise ValueError(
-                    f"The metadata name {name!r} is not portable: use lower-case letters, digits and underscores."
+                    f"The metadata name {name!r} is not portable: "
+                    "use lower-case letters, digits and underscores."
                 )
             _check_value(f"metadata {name!r}", value)
 
@@ -45,14 +46,15 @@ class Attributes:
 def _check_value(name: str, value: str) -> None:
     if not _HEADER_VALUE.fullmatch(value):
         raise ValueError(
-            f"The value of {name} must be printable ASCII without blanks at its ends, since it travels as an "
+            f"The value of {name} must be printable ASCII without blanks at its ends, "
+            "since it travels as an "
             f"HTTP header; got {value!r}. Percent-encode other text."
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """When a write may happen: ``create`` if nothing is there, ``etag`` if exactly this is there."""
+    """When a write may happen: ``create`` if nothing is there, ``etag`` if just this is there."""
 
     create: bool = False
     etag: str | None = None

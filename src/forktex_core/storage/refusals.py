@@ -44,7 +44,9 @@ def xml_error(text: str) -> tuple[str, str]:
     return (code[1].strip() if code else ""), words
 
 
-def refusal(status: int, code: str, words: str, *, bucket: str, key: str | None) -> StorageError:
+def refusal(  # noqa: PLR0911  # a table of answers
+    status: int, code: str, words: str, *, bucket: str, key: str | None
+) -> StorageError:
     """Return the error for a refused request."""
     what = f"{code or 'status'} ({status})" + (f": {words}" if words else "")
     where = f"object {key!r} in bucket {bucket!r}" if key else f"bucket {bucket!r}"
@@ -81,9 +83,13 @@ def missing_bucket(bucket: str, key: str | None) -> BucketNotFound:
 
 def _hint(code: str) -> str:
     hints = {
-        "SignatureDoesNotMatch": " Check the secret and the region, and that no proxy changes Host or path.",
+        "SignatureDoesNotMatch": (
+            " Check the secret and the region, and that no proxy changes Host or path."
+        ),
         "InvalidAccessKeyId": " The access key is unknown to the store.",
-        "RequestTimeTooSkewed": " The clocks of this machine and of the store differ: set this one right.",
+        "RequestTimeTooSkewed": (
+            " The clocks of this machine and of the store differ: set this one right."
+        ),
         "ExpiredToken": " Pass a credentials provider that refreshes.",
     }
     return hints.get(code, "")

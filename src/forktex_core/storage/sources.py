@@ -11,7 +11,7 @@ from typing import IO, Protocol
 
 
 class AsyncReadable(Protocol):
-    """An asynchronous file, such as those of aiofiles and anyio, or an upload of a web framework."""
+    """An asynchronous file, such as one of aiofiles or anyio, or an upload of a web framework."""
 
     async def read(self, size: int = -1, /) -> bytes:
         """Return up to ``size`` bytes, none at the end."""
@@ -61,14 +61,16 @@ def as_body(source: Source) -> InMemory | Streamed:
     if isinstance(source, Iterable):
         return Streamed(_iterate_blocking(source), None)
     raise TypeError(
-        f"Cannot store a {type(source).__name__}: pass bytes, str, a binary file, or an iterator of bytes."
+        f"Cannot store a {type(source).__name__}: "
+        "pass bytes, str, a binary file, or an iterator of bytes."
     )
 
 
 def _checked(piece: object) -> bytes:
     if not isinstance(piece, bytes | bytearray | memoryview):
         raise TypeError(
-            f"The source gave {type(piece).__name__} where bytes were expected; open files in binary mode."
+            f"The source gave {type(piece).__name__} where bytes were expected; "
+            "open files in binary mode."
         )
     return piece if isinstance(piece, bytes) else bytes(piece)
 

@@ -45,7 +45,8 @@ if TYPE_CHECKING:
 PAGE = 1000
 _STATUS = re.compile(r"status code: (\d{3})")
 _LOST_BODY = re.compile(
-    r"error decoding response body|end of file before message length|IncompleteMessage|incomplete message",
+    r"error decoding response body|end of file before message length"
+    r"|IncompleteMessage|incomplete message",
     re.IGNORECASE,
 )
 _HEADERS = {

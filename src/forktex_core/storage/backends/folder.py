@@ -122,7 +122,8 @@ class Folder:
             clash = True
         if clash:
             raise Unsupported(
-                f"file:// cannot hold the key {key!r}: a folder cannot have an object and objects below it.",
+                f"file:// cannot hold the key {key!r}: "
+                "a folder cannot have an object and objects below it.",
                 bucket=self.bucket,
                 key=key,
             )

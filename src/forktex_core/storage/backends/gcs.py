@@ -128,7 +128,7 @@ class GCSBackend:
         return await self._engine.get(key, start=start, end=end, etag=etag)
 
     async def head(self, key: str) -> ObjectInfo:
-        """Return what is known; a HEAD that finds nothing doesn't say whether the bucket is there."""
+        """Return what is known; a HEAD that finds nothing can't tell whether there is a bucket."""
         try:
             return await self._engine.head(key)
         except NotFound:
@@ -186,7 +186,7 @@ class GCSBackend:
         await self._upload(pending.key, pending.upload_id).abort()
 
     async def set_public(self, prefix: str, access: PublicAccess) -> None:
-        """Refuse: prefixes are opened by IAM conditions, which belong to whoever owns the project."""
+        """Refuse: prefixes are opened by IAM conditions, which belong to the project's owner."""
         raise unsupported(
             self.scheme,
             f"open the prefix {prefix!r} ({access})",
@@ -209,7 +209,7 @@ class GCSBackend:
         parameters: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
         body: Body = b"",
-        digest: str | None = None,  # noqa: ARG002  # Google's signature leaves the body out
+        digest: str | None = None,  # Google's signature leaves the body out
     ) -> Reply:
         path, query, sent = self._address.path(key), dict(parameters or {}), dict(headers or {})
 

@@ -70,7 +70,7 @@ class S3Backend:
         self._virtual = (endpoint_url is None and dns) if virtual_hosted is None else virtual_hosted
         self._address = self._at(endpoint_url or f"https://s3.{region}.amazonaws.com")
         self._engine = Engine(
-            _store(self._address, bucket, region, self._virtual, source, transport),
+            _store(self._address, bucket, region, source, transport, virtual=self._virtual),
             bucket,
             channel.slots,
         )
@@ -135,7 +135,7 @@ class S3Backend:
         return info
 
     async def digest(self, key: str) -> Digest | None:
-        """Return the stored SHA-256; that of a multipart upload is over the digests of its parts."""
+        """Return the stored SHA-256; a multipart upload's is over the digests of its parts."""
         asked = {"x-amz-checksum-mode": "ENABLED"}
         reply = (await self._send("HEAD", key, headers=asked)).raise_for_refusal(
             bucket=self.bucket, key=key
@@ -174,7 +174,7 @@ class S3Backend:
         self._known_until = time.monotonic() + _KNOWN_FOR
 
     async def _require_bucket(self, key: str) -> None:
-        """Raise `BucketNotFound` if there is none; some servers would create it on the first write."""
+        """Raise `BucketNotFound` if there is none; some servers create it on the first write."""
         if time.monotonic() > self._known_until and not await self.bucket_exists():
             raise missing_bucket(self.bucket, key)
 
@@ -250,7 +250,7 @@ class S3Backend:
         path = self._address.path(key)
         query = encode_query(parameters or {})
         url = self._address.origin + encode_path(path) + (f"?{query}" if query else "")
-        hashed = digest if digest else await off_loop(len(body), _hex_digest, body)
+        hashed = digest or await off_loop(len(body), _hex_digest, body)
 
         async def make() -> Request:
             if self._source.anonymous:
@@ -357,9 +357,10 @@ def _store(
     address: Address,
     bucket: str,
     region: str,
-    virtual: bool,  # private, and named at its call
     source: CredentialSource[S3Credentials],
     transport: Transport,
+    *,
+    virtual: bool,
 ) -> "S3Store":
     """Return the engine's store. Every setting is given, since the engine takes missing ones from
     the environment.

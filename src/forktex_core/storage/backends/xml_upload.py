@@ -127,7 +127,8 @@ class XmlUpload:
                 return
         left.raise_for_refusal(bucket=self._bucket, key=self._key)
         raise StorageError(
-            f"The parts of an upload of {self._key!r} could not be discarded; run cleanup_uploads() later.",
+            f"The parts of an upload of {self._key!r} "
+            "could not be discarded; run cleanup_uploads() later.",
             bucket=self._bucket,
             key=self._key,
         )

@@ -90,7 +90,8 @@ def sign_headers(
     request = v4.canonical_request(method, v4.encode_path(path), query, everything, digest)
     text = v4.string_to_sign(DIALECT, moment, region, request)
     everything["authorization"] = (
-        f"{DIALECT.algorithm} Credential={credentials.access_key_id}/{v4.scope(DIALECT, moment, region)}, "
+        f"{DIALECT.algorithm} "
+        f"Credential={credentials.access_key_id}/{v4.scope(DIALECT, moment, region)}, "
         f"SignedHeaders={v4.canonical_headers({**headers, **own})[1]}, "
         f"Signature={signature(credentials, moment, region, text)}"
     )

@@ -61,7 +61,7 @@ def canonical_headers(headers: Mapping[str, str]) -> tuple[str, str]:
 def canonical_request(
     method: str, path: str, query: str, headers: Mapping[str, str], payload: str
 ) -> str:
-    """Return the canonical request of an encoded path and query and the hex digest of the payload."""
+    """Return the canonical request of an encoded path and query and the payload's hex digest."""
     lines, names = canonical_headers(headers)
     return f"{method}\n{path}\n{query}\n{lines}\n{names}\n{payload}"
 
