@@ -250,7 +250,7 @@ class S3Backend:
         path = self._address.path(key)
         query = encode_query(parameters or {})
         url = self._address.origin + encode_path(path) + (f"?{query}" if query else "")
-        hashed: str = digest or await off_loop(len(body), _hex_digest, body)
+        hashed = await off_loop(len(body), _hex_digest, body) if digest is None else digest
 
         async def make() -> Request:
             if self._source.anonymous:
