@@ -150,9 +150,9 @@ class StorageClient:
 
     def in_bucket(self, bucket: str) -> "StorageClient":
         """Return a view of this client on the whole of another bucket of the same store."""
-        return self._view(bucket, "", None)
+        return self._view(bucket, "")
 
-    def _view(self, bucket: str, prefix: str, area: Area | None) -> "StorageClient":
+    def _view(self, bucket: str, prefix: str, area: Area | None = None) -> "StorageClient":
         view = copy.copy(self)
         vars(view).update(_bucket=bucket, _prefix=prefix, _owner=False, _area=area)
         return view
