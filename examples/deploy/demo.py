@@ -26,7 +26,7 @@ from rich.console import Console
 
 from examples.deploy import manifest, server
 from examples.deploy.crew import NAMES, Crew
-from examples.deploy.state import look, old_enough
+from examples.deploy.state import look
 from examples.deploy.story import Story
 from examples.deploy.view import LiveView, PlainView, View, report
 from examples.deploy.witness import testimonies
@@ -125,11 +125,7 @@ async def deploy(stage: Stage, crew: Crew) -> None:
     async def ended() -> bool:
         return (await look(stage.pool, stage.run_id)).ended
 
-    async def settled() -> bool:
-        return await old_enough(stage.pool)
-
     await stage.until(everybody, crew)
-    await stage.until(settled, crew)
     source = manifest.MANIFEST.parent / (load := manifest.load()).source
     order = Order(manifest=load, source=source, site=stage.site)
     stage.run_id = await flow.start("deploy", input=order)

@@ -18,9 +18,6 @@ SELECT j.name, w.name AS worker, j.at
 FROM forktex_flow.journal j JOIN forktex_flow.worker w ON w.id = j.worker_id
 WHERE j.run_id = $1 AND j.kind = 'step' ORDER BY j.seq
 """
-# Right after a start of the server, a worker without a session may just not have come back yet:
-# flow gives it five seconds. The demo wants to show the usual takeover.
-SETTLED = "SELECT clock_timestamp() > pg_postmaster_start_time() + interval '5 s'"
 
 
 class Worker(BaseModel):
@@ -69,8 +66,3 @@ async def look(pool: asyncpg.Pool, run_id: UUID | None) -> State:
         holder=run["worker_id"] if run else None,
         records=[Record(**row) for row in records],
     )
-
-
-async def old_enough(pool: asyncpg.Pool) -> bool:
-    """Whether the server is up for long enough that a missing worker counts as gone at once."""
-    return bool(await pool.fetchval(SETTLED))

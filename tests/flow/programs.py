@@ -39,7 +39,16 @@ def build(dsn: str, schema: str, log: Path) -> Flow:
         await ctx.sleep(0.01)
         return sum(t.result() for t in tasks)
 
+    @flow.workflow(name="stuck")
+    async def stuck(ctx: FlowContext) -> None:
+        await ctx.step(_stay, str(log))
+
     return flow
+
+
+async def _stay(log: str) -> None:
+    await asyncio.to_thread(Path(log).touch)
+    await asyncio.Event().wait()
 
 
 async def serve(dsn: str, schema: str, log: str) -> None:

@@ -168,3 +168,21 @@ async def test_sigterm_gives_runs_back(
         await spawn()
         await asyncio.gather(*(flow.result(i, timeout=30) for i in ids))
     assert all(steps == list(range(200)) for steps in effects(tmp_path / "log").values())
+
+
+async def test_second_sigterm_stops_at_once(
+    postgres, schema: str, sql, spawn: Spawn, tmp_path: Path
+) -> None:
+    """A step that won't end holds a stop up for the drain time, a second SIGTERM for no time."""
+    async with build(postgres.dsn, schema, tmp_path / "log") as flow:
+        worker = await spawn()
+        await flow.start("stuck")
+        await eventually((tmp_path / "log").exists)
+        worker.send_signal(signal.SIGTERM)
+        await eventually(lambda: sql.fetchval("SELECT worker_id IS NULL FROM leader"))
+        assert worker.returncode is None
+        began = time.monotonic()
+        worker.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(worker.wait(), 10) == 0
+        assert time.monotonic() - began < 4, "the drain time of 5 s was waited out"
+        assert await sql.fetchval("SELECT status FROM run") == "pending"

@@ -50,7 +50,7 @@ async def test_priority_and_delay(flow: Flow, serving, sql) -> None:
 
     async with flow:
         await flow.start("note", "low", priority=-1)
-        await flow.start("note", "late", delay=timedelta(seconds=0.6), priority=9)
+        await flow.start("note", "late", delay=timedelta(seconds=2), priority=9)
         await flow.start("note", "past", at=datetime.now(UTC) - timedelta(days=1))
         last = await flow.start("note", "high", priority=5)
         assert last
