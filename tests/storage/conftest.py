@@ -92,8 +92,8 @@ class SeaweedFS(Server):
     def _is_ready(self, folder: Path, port: int, pid: int) -> bool:
         try:
             client = boto_client(f"http://{HOST}:{port}")
-            client.list_buckets()
-            client.create_bucket(Bucket="ready")
+            if not client.list_buckets()["Buckets"]:  # else it was started before
+                client.create_bucket(Bucket="ready")
             client.put_object(Bucket="ready", Key="x", Body=b"x")
         except Exception:
             return False
