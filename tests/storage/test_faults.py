@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -23,7 +24,7 @@ from forktex_core.storage import (
     normalize_key,
     safe_name,
 )
-from tests.storage.conftest import S3
+from tests.storage.conftest import S3, SeaweedFS
 from tests.waiting import eventually
 
 MIB = 1024 * 1024
@@ -160,6 +161,30 @@ async def test_cancelled_uploads_leave_nothing(s3: S3, bucket: str) -> None:
 async def test_ten_thousand_cancelled_uploads(s3: S3, bucket: str) -> None:
     """The same, ten thousand times."""
     await cancelled_uploads(s3, bucket, 10_000)
+
+
+@pytest.mark.campaign
+async def test_a_server_killed_during_an_upload(tmp_path: Path) -> None:
+    """Nothing is visible after the crash, and `cleanup_uploads` aborts what was begun."""
+    async with SeaweedFS(tmp_path) as server:
+        s3 = S3(f"http://127.0.0.1:{server.port}", "admin", "admin-secret-key")
+        async with s3.client("crash", transport=QUICK) as storage:
+            await storage.create_bucket()
+
+            async def source() -> AsyncIterator[bytes]:
+                for _ in range(3):
+                    yield b"x" * 8 * MIB
+                await server.kill()
+                yield b"x" * 8 * MIB
+
+            with pytest.raises(StorageUnavailable):
+                await storage.put("big", source())
+        await server.start()
+        async with s3.client("crash") as storage:
+            assert not await storage.exists("big")
+            assert await storage.cleanup_uploads() == 0
+            assert await storage.cleanup_uploads(older_than=timedelta(0)) == 1
+        assert not s3.boto.list_multipart_uploads(Bucket="crash").get("Uploads")
 
 
 async def test_a_closed_client(s3: S3, bucket: str) -> None:
