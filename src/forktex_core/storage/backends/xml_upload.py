@@ -1,0 +1,182 @@
+# SPDX-FileCopyrightText: 2026 ForkTex
+# SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
+"""Multipart uploads in the XML that S3 and Google Cloud Storage have in common.
+
+Protocol. POST ?uploads gives an id; each part is a PUT with its number and that id, and answers
+with an ETag; POST with the list of parts makes the object. Nothing is visible before. A DELETE of
+the id discards the parts; a part that was still being received may survive it, so we look for
+leftovers and delete again.
+
+A completion whose answer was lost may have happened: the id is unknown then, and the object that is
+there has the ETag which follows from the parts (the MD5 of their MD5s, with their number).
+"""
+
+import asyncio
+import base64
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from datetime import datetime
+from hashlib import sha256
+from http import HTTPStatus
+from typing import Protocol
+from xml.etree import ElementTree as ET
+
+from forktex_core.storage.errors import NotFound, StorageError, StorageUnavailable
+from forktex_core.storage.http import Reply
+from forktex_core.storage.objects import Condition, PendingUpload
+
+from .engine import bare
+from .protocol import Body
+
+_ABORTS = 4
+_OFF_LOOP = 256 * 1024
+
+
+class Send(Protocol):
+    """Sends a signed request; ``digest`` is the hex SHA-256 of the body if it is known."""
+
+    async def __call__(
+        self,
+        method: str,
+        key: str | None,
+        *,
+        parameters: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: Body = b"",
+        digest: str | None = None,
+    ) -> Reply:
+        """Return the answer, whatever its status."""
+
+
+class XmlUpload:
+    """One multipart upload; ``conditions`` turns a condition into headers of the provider."""
+
+    def __init__(
+        self,
+        send: Send,
+        *,
+        bucket: str,
+        key: str,
+        upload_id: str,
+        checksums: bool,
+        conditions: Callable[[Condition], Awaitable[Mapping[str, str]]],
+        current_etag: Callable[[str], Awaitable[str | None]],
+    ) -> None:
+        self._send = send
+        self._bucket, self._key = bucket, key
+        self._id = {"uploadId": upload_id}
+        self._checksums = checksums
+        self._conditions = conditions
+        self._current_etag = current_etag
+        self._parts: dict[int, tuple[str, str]] = {}
+
+    async def part(self, number: int, data: Body) -> None:
+        """Store one part, with a digest that the store checks."""
+        digest, headers = await off_loop(len(data), _part_digest, data, self._checksums)
+        reply = await self._send(
+            "PUT",
+            self._key,
+            parameters={"partNumber": str(number), **self._id},
+            headers=headers,
+            body=data,
+            digest=digest,
+        )
+        reply.raise_for_refusal(bucket=self._bucket, key=self._key)
+        checksum = headers.get("x-amz-checksum-sha256", "")
+        self._parts[number] = (bare(reply.headers.get("etag")) or "", checksum)
+
+    async def complete(self, condition: Condition) -> str | None:
+        """Make the object; a lost answer is looked up."""
+        conditions = await self._conditions(condition)
+        reply = await self._send(
+            "POST", self._key, parameters=self._id, headers=conditions, body=self._document()
+        )
+        try:
+            reply.raise_for_refusal(bucket=self._bucket, key=self._key)
+        except (NotFound, StorageUnavailable):
+            if await self._current_etag(self._key) != self._expected():
+                raise
+            return self._expected()
+        return bare(ET.fromstring(reply.body).findtext("{*}ETag"))  # noqa: S314  # our own store's answer
+
+    def _document(self) -> bytes:
+        root = ET.Element("CompleteMultipartUpload")
+        for number, (etag, checksum) in sorted(self._parts.items()):
+            part = ET.SubElement(root, "Part")
+            ET.SubElement(part, "PartNumber").text = str(number)
+            ET.SubElement(part, "ETag").text = f'"{etag}"'
+            if checksum:
+                ET.SubElement(part, "ChecksumSHA256").text = checksum
+        return ET.tostring(root)
+
+    def _expected(self) -> str | None:
+        try:
+            digests = b"".join(
+                bytes.fromhex(self._parts[number][0]) for number in sorted(self._parts)
+            )
+        except ValueError:
+            return None
+        return f"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(self._parts)}"
+
+    async def abort(self) -> None:
+        """Discard the parts, also those that arrive late."""
+        for _ in range(_ABORTS):
+            await self._send("DELETE", self._key, parameters=self._id)
+            left = await self._send("GET", self._key, parameters=self._id)
+            if left.status == HTTPStatus.NOT_FOUND:
+                return
+        left.raise_for_refusal(bucket=self._bucket, key=self._key)
+        raise StorageError(
+            f"The parts of an upload of {self._key!r} "
+            "could not be discarded; run cleanup_uploads() later.",
+            bucket=self._bucket,
+            key=self._key,
+        )
+
+
+def _part_digest(data: Body, checksums: bool) -> tuple[str, dict[str, str]]:  # runs in a thread
+    digest = sha256(data)
+    if checksums:
+        return digest.hexdigest(), {
+            "x-amz-checksum-sha256": base64.b64encode(digest.digest()).decode()
+        }
+    md5 = hashlib.md5(data, usedforsecurity=False).digest()
+    return digest.hexdigest(), {"content-md5": base64.b64encode(md5).decode()}
+
+
+async def off_loop[**P, T](
+    size: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """Run a computation over ``size`` bytes, in a thread if it would hold the event loop up."""
+    if size < _OFF_LOOP:
+        return function(*args, **kwargs)
+    return await asyncio.to_thread(function, *args, **kwargs)
+
+
+async def begin(send: Send, *, bucket: str, key: str, headers: Mapping[str, str]) -> str:
+    """Begin a multipart upload; return its id."""
+    reply = await send("POST", key, parameters={"uploads": ""}, headers=headers)
+    reply.raise_for_refusal(bucket=bucket, key=key)
+    upload_id = ET.fromstring(reply.body).findtext("{*}UploadId")  # noqa: S314  # our own store's answer
+    if not upload_id:
+        raise StorageError(
+            f"The store gave no id for an upload of {key!r}.", bucket=bucket, key=key
+        )
+    return upload_id
+
+
+async def pending(send: Send, *, bucket: str, prefix: str) -> AsyncIterator[PendingUpload]:
+    """Yield the uploads that were begun and neither completed nor aborted."""
+    parameters = {"uploads": "", "prefix": prefix}
+    while True:
+        reply = await send("GET", None, parameters=parameters)
+        root = ET.fromstring(reply.raise_for_refusal(bucket=bucket, key=None).body)  # noqa: S314  # see above
+        for found in root.iterfind("{*}Upload"):
+            started = datetime.fromisoformat(found.findtext("{*}Initiated") or "")
+            yield PendingUpload(
+                found.findtext("{*}Key") or "", found.findtext("{*}UploadId") or "", started
+            )
+        if root.findtext("{*}IsTruncated") != "true":
+            return
+        parameters["key-marker"] = root.findtext("{*}NextKeyMarker") or ""
+        parameters["upload-id-marker"] = root.findtext("{*}NextUploadIdMarker") or ""

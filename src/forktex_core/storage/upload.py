@@ -1,0 +1,113 @@
+# SPDX-FileCopyrightText: 2026 ForkTex
+# SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
+"""A large object in parts: in parallel, and nothing left behind however it ends.
+
+Protocol. At most ``parallel`` parts are in memory and under way. When a part, the source or the
+completion fails, or the caller is cancelled, the parts under way are cancelled and awaited first,
+then the upload is aborted. The caller waits for that, so that no task outlives the call; cancelled
+once more, it leaves, and the client's `Chores` finish it, which `close` waits for.
+
+The id of an upload is known only when the store has answered, so its beginning is a chore of its
+own: a caller that is cancelled meanwhile leaves a chore that waits for the answer and aborts.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Coroutine
+
+from .backends.protocol import Upload
+from .errors import StorageError, TooLarge
+from .objects import Condition
+
+_log = logging.getLogger("forktex_core.storage")
+
+
+class Chores:
+    """Tasks that must end although their caller was cancelled."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[object]] = set()
+
+    def start[T](self, work: Coroutine[object, object, T]) -> "asyncio.Task[T]":
+        """Start one."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def settle(self) -> None:
+        """Wait until none is left."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+
+async def upload_parts(
+    begin: Coroutine[object, object, Upload],
+    parts: AsyncIterator[bytes | memoryview],
+    *,
+    parallel: int,
+    most: int,
+    condition: Condition,
+    chores: Chores,
+) -> str | None:
+    """Upload all parts and complete; return the ETag. Whatever goes wrong, abort and raise it."""
+    beginning = chores.start(begin)
+    try:
+        upload = await asyncio.shield(beginning)
+    except asyncio.CancelledError:
+        await asyncio.shield(chores.start(_abort_when_begun(beginning)))
+        raise
+    try:
+        await _send_all(upload, parts, parallel, most)
+        return await upload.complete(condition)
+    except BaseException:
+        await asyncio.shield(chores.start(_abort(upload)))
+        raise
+
+
+async def _send_all(
+    upload: Upload, parts: AsyncIterator[bytes | memoryview], parallel: int, most: int
+) -> None:
+    slots = asyncio.Semaphore(parallel)
+
+    async def send(number: int, part: bytes | memoryview) -> None:
+        try:
+            await upload.part(number, part)
+        finally:
+            slots.release()
+
+    number = 0
+    try:
+        async with asyncio.TaskGroup() as group:
+            async for part in parts:
+                number += 1
+                if number > most:
+                    raise TooLarge(
+                        f"The upload needs more than {most} parts: pass a larger part_size=."
+                    )
+                await slots.acquire()
+                group.create_task(send(number, part))
+                del part
+    except BaseExceptionGroup as failures:
+        raise _first(failures) from None
+
+
+def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first failure itself: to the caller, the upload is one operation."""
+    first = failures.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+async def _abort_when_begun(beginning: "Awaitable[Upload]") -> None:
+    try:
+        upload = await beginning
+    except StorageError:
+        return
+    await _abort(upload)
+
+
+async def _abort(upload: Upload) -> None:
+    try:
+        await upload.abort()
+    except StorageError as error:
+        _log.warning("An upload could not be aborted; cleanup_uploads() will find it. %s", error)
