@@ -4,6 +4,7 @@
 
 import asyncio
 import gc
+import time
 from contextlib import ExitStack, asynccontextmanager
 from urllib.parse import urlsplit
 
@@ -149,7 +150,7 @@ async def test_server_out_of_memory(tmp_path):
         port = free_port()
         node = start(stack, tmp_path / "one", port, "--maxmemory-policy", "noeviction")
         await eventually(lambda: answers(node))
-        async with Queue(f"redis://127.0.0.1:{port}") as queue:
+        async with Queue(f"redis://127.0.0.1:{port}", dead_after=1.0) as queue:
             queue.ran, gate = [], asyncio.Event()
 
             @queue.job
@@ -163,6 +164,9 @@ async def test_server_out_of_memory(tmp_path):
                 node.config_set("maxmemory", 1)
                 with pytest.raises(QueueUnavailableError, match="out of memory"):
                     await note.enqueue(10)
+                full_until = time.monotonic() + 1.5
+                await eventually(lambda: time.monotonic() > full_until)
+                assert node.keys("fq:{default}:hb:*")  # its sign of life was renewed meanwhile
                 gate.set()
 
                 async def nothing_held() -> bool:
