@@ -5,7 +5,8 @@
     python scripts/lowest_versions.py pyproject.toml requirements/dev-constraints.txt
 
 Each ``name>=version`` of the dependencies and of the extras becomes ``name==version``. Development
-tools are not part of the metadata: they keep their pins, unless the metadata names them too.
+tools are not part of the metadata: they keep their pins, unless the metadata names them too, or
+names a package of the same family (``opentelemetry-sdk`` goes with ``opentelemetry-api``).
 """
 
 import re
@@ -64,7 +65,10 @@ def main(arguments: list[str]) -> int:
     """Read the two files named in the arguments and print the constraints."""
     metadata = tomllib.loads(Path(arguments[0]).read_text())
     pins = tools(metadata.get("dependency-groups", {}), Path(arguments[1]).read_text())
-    for name, version in sorted((pins | floors(metadata["project"])).items()):
+    lowest = floors(metadata["project"])
+    families = {name.partition("-")[0] for name in lowest if "-" in name}
+    kept = {n: v for n, v in pins.items() if n.partition("-")[0] not in families}
+    for name, version in sorted((kept | lowest).items()):
         print(f"{name}=={version}")
     return 0
 

@@ -155,7 +155,7 @@ async def test_unclosed_warns_and_closes() -> None:
     assert [str(w.message) for w in caught if w.category is ResourceWarning] == [
         f"unclosed Redis in {folder}"
     ]
-    assert not folder.exists()
+    await eventually(lambda: not folder.exists())
 
 
 @pytest.mark.parametrize("kind", SERVERS)

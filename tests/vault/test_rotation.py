@@ -3,15 +3,18 @@
 """Rotation: completely, in batches, with contexts and indexes, around corrupt and locked rows."""
 
 import asyncio
+import gc
+import tracemalloc
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 from sqlalchemy import Column as C
-from sqlalchemy import LargeBinary, MetaData, Table, func, insert, select, text
+from sqlalchemy import LargeBinary, MetaData, Table, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 
-from forktex_core.vault import RotationError, RotationProgress, Vault, rotate_blobs
+from forktex_core.vault import DecryptionError, RotationError, RotationProgress, Vault, rotate_blobs
 from tests.vault.conftest import Sessions
 from tests.vault.models import BOTH, NEW, OLD, Credential, Legacy, Person, Setting
 
@@ -329,11 +332,67 @@ async def test_progress_is_told_after_each_batch(sessions: Sessions) -> None:
 
 
 async def test_autocommit_loses_no_update(engine: AsyncEngine, sessions: Sessions) -> None:
-    """Where nothing stays locked, the comparison with what was read keeps a newer value."""
-    await fill(sessions)
-    autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
-    report = await rotate_blobs(async_sessionmaker(autocommit), **PAYLOAD)
-    assert report.rotated == COUNT
+    """A value written between a batch's read and its write stays, though nothing is locked."""
+    async with sessions() as session:
+        session.add_all(
+            Legacy(id=i, text=OLD.encrypt("first", context=i, envelope=True)) for i in range(5)
+        )
+        await session.commit()
+    loop, written = asyncio.get_running_loop(), []
+
+    async def write(i: int) -> None:
+        async with sessions() as session:
+            newer = OLD.encrypt("newer", context=i, envelope=True)
+            await session.execute(update(Legacy).where(Legacy.id == i).values(text=newer))
+            await session.commit()
+        written.append(i)
+
+    def context(key: Mapping[str, Any]) -> int:
+        """Called for each row that was read, before the batch is written."""
+        if key["id"] == 3 and not written:
+            asyncio.run_coroutine_threadsafe(write(3), loop).result(5)
+        return key["id"]
+
+    autocommit = async_sessionmaker(engine.execution_options(isolation_level="AUTOCOMMIT"))
+    report = await rotate_blobs(autocommit, table=Legacy, column="text", context=context, **KEYS)
+    assert (report.rotated, written) == (5, [3])
+    tokens = await stored(sessions, "text", "legacy")
+    values = {i: NEW.decrypt(t, context=i) for i in range(5) for t in tokens if opens(t, i)}
+    assert values == {0: "first", 1: "first", 2: "first", 3: "newer", 4: "first"}
+
+
+def opens(token: str, place: int) -> bool:
+    """Tell whether a token is bound to this place."""
+    try:
+        NEW.decrypt(token, context=place)
+    except DecryptionError:
+        return False
+    return True
+
+
+async def test_memory_is_that_of_a_batch(sessions: Sessions) -> None:
+    """Eight times the rows, the same peak: tables are never held, batches are."""
+    token = OLD.encrypt("x" * 1_000, envelope=True)
+    peaks = []
+    for count in (300, 300, 2_400):  # The first one fills caches.
+        async with sessions() as session:
+            await session.execute(text("TRUNCATE legacy"))
+            rows = text("INSERT INTO legacy (id, text) SELECT i, :t FROM generate_series(1, :n) i")
+            await session.execute(rows, {"t": token, "n": count})
+            await session.commit()
+        tracemalloc.start()
+        report = await rotate_blobs(
+            sessions,
+            table=Legacy,
+            column="text",
+            batch_size=100,
+            progress=lambda _: gc.collect() and None,  # Cycles aren't held, they only linger.
+            **KEYS,
+        )
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert report.rotated == count
+    assert peaks[2] < 1.5 * peaks[1]
 
 
 async def test_a_failing_database_is_wrapped(sessions: Sessions, engine: AsyncEngine) -> None:

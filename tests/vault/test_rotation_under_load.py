@@ -136,3 +136,59 @@ async def test_a_killed_rotation_is_resumed(database, sessions: Sessions) -> Non
     async with sessions() as session:
         payloads = (await session.scalars(select(Credential.payload))).all()
     assert sorted(payload["i"] for payload in payloads) == list(range(3_000))
+
+
+WRITE = """
+    import asyncio, sys, uuid
+    from sqlalchemy import Text, select, text, type_coerce
+    from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+    from tests.vault.models import BOTH, NEW_FIRST, Credential
+
+    async def main():
+        vault = BOTH if sys.argv[2] == "old" else NEW_FIRST
+        engine = create_async_engine(sys.argv[1])
+        sessions = async_sessionmaker(engine)
+        column = type_coerce(Credential.payload, Text)
+        for i in range(100):
+            place = uuid.UUID(int=i % 12)
+            async with sessions() as session:
+                chosen = select(column).where(Credential.id == place).with_for_update()
+                count = vault.decrypt(await session.scalar(chosen))["count"] + 1
+                fresh = {"fresh": vault.encrypt({"count": count}, envelope=True), "id": place}
+                change = text("UPDATE credential SET payload = :fresh WHERE id = :id")
+                await session.execute(change, fresh)
+                await session.commit()
+            print(i, flush=True)
+        await engine.dispose()
+
+    asyncio.run(main())
+"""
+
+
+async def test_no_update_of_other_processes_is_lost(database, sessions: Sessions) -> None:
+    """Two services, one on each key, count 100 times each while rotations go round."""
+    async with sessions() as session:
+        rows = [{"id": uuid.UUID(int=i), "payload": {"count": 0}} for i in range(ROWS)]
+        await session.execute(insert(Credential), rows)
+        await session.commit()
+    services = [
+        await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", textwrap.dedent(WRITE), database.url, key),
+            stdout=asyncio.subprocess.PIPE,
+            cwd=Path(__file__).parents[2],
+        )
+        for key in ("old", "new")
+    ]
+    await asyncio.gather(*(service.stdout.readline() for service in services))
+    ended = asyncio.gather(*(service.communicate() for service in services))
+    arguments = {"table": Credential, "column": "payload", "old": OLD, "new": NEW}
+    rotated = 0
+    while not ended.done():
+        report = await rotate_blobs(sessions, batch_size=2, **arguments)
+        rotated += report.rotated
+    await rotate_blobs(sessions, **arguments)
+    assert [service.returncode for service in services] == [0, 0]
+    assert rotated > ROWS  # Rows came back on the old key meanwhile: they did meet.
+    async with sessions() as session:
+        tokens = await session.scalars(select(type_coerce(Credential.payload, Text)))
+        assert sum(NEW.decrypt(token)["count"] for token in tokens) == 200

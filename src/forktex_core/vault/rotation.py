@@ -318,6 +318,7 @@ class _Rotation:
     @asynccontextmanager
     async def _transaction(self) -> AsyncGenerator[AsyncSession]:
         if not callable(self.sessions) or isinstance(self.sessions, async_scoped_session):
+            await self.sessions.flush()
             yield self.sessions  # type: ignore[misc]
             return
         async with self.sessions() as session:
