@@ -7,7 +7,8 @@ shows `b…` inside A's scope has leaked.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+import secrets
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -53,6 +54,7 @@ from forktex_core.db import (
     NAMING_CONVENTION,
     BaseDBModel,
     CrossOrgError,
+    Database,
     MissingScopeError,
     OrgScopedMixin,
     ScopeError,
@@ -66,6 +68,7 @@ from forktex_core.db import (
     unscoped,
 )
 from tests.conftest import Database as Server
+from tests.conftest import execute
 
 A, B = UUID(int=0xA), UUID(int=0xB)
 
@@ -115,12 +118,27 @@ class Reminder(Bill):
 BILL, CLIENT, COUNTRY = Bill.__table__, Client.__table__, Country.__table__
 
 
+@pytest.fixture(scope="module")
+def tables(postgres: Server) -> Iterator[Server]:
+    """One database for the file: making one for each test would take longer than the tests."""
+    name = f"test_{secrets.token_hex(6)}"
+    there = postgres.named(name)
+
+    async def make() -> None:
+        await execute(postgres, f'CREATE DATABASE "{name}"')
+        async with Database(there.url) as made, made.engine.begin() as connection:
+            await connection.run_sync(Books.metadata.create_all)
+
+    asyncio.run(make())
+    yield there
+    asyncio.run(execute(postgres, f'DROP DATABASE "{name}" WITH (FORCE)'))
+
+
 @pytest.fixture(autouse=True)
-async def books(database: Server) -> AsyncIterator[None]:
+async def books(tables: Server) -> AsyncIterator[None]:
     """Both organisations' rows, one country each."""
-    init_engine(database.url, pool_size=2, max_overflow=2)
-    async with get_engine().begin() as connection:
-        await connection.run_sync(Books.metadata.create_all)
+    await execute(tables, "TRUNCATE books_country CASCADE")
+    init_engine(tables.url, pool_size=2, max_overflow=2)
     with unscoped():
         async with get_session() as session:
             for org, letter in ((A, "a"), (B, "b")):
@@ -139,7 +157,7 @@ async def everything(model: Any = Bill, attribute: str = "number") -> dict[str, 
         rows = await connection.execute(
             select(inspect(model).local_table.c[key.key], inspect(model).local_table.c[attribute])
         )
-        return dict(sorted(rows.tuples()))
+        return dict(sorted(tuple(row) for row in rows))
 
 
 async def bill_id(number: str) -> UUID:
@@ -179,12 +197,7 @@ FILTERED: dict[str, tuple[Executable, list[str]]] = {
         select(Client.name, common.c.number).join(common, common.c.client_id == Client.id),
         ["a0", "a0", "a1", "a2"],
     ),
-    "lateral": (
-        select(Country.name, lateral_ := select(Client.name).lateral()).join(lateral_, text("1=1"))
-        if False
-        else select(select(Client.name).lateral("l").c.name),
-        ["a0"],
-    ),
+    "lateral": (select(select(Client.name).lateral("l").c.name), ["a0"]),
     "scalar subquery": (select(Client.name, numbers_of_client), ["a0", "a1 a2"]),
     "scalar subquery of another model": (
         select(Country.name, select(func.count(Bill.id)).scalar_subquery()),
