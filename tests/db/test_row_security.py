@@ -13,6 +13,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 from sqlalchemy import BigInteger, ForeignKey, MetaData, insert, select, text
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.schema import CreateTable
@@ -87,7 +88,7 @@ async def wall(database: Server) -> AsyncIterator[Wall]:
         await execute(database, f"CREATE ROLE {role} LOGIN PASSWORD 'secret' NOSUPERUSER")
         await execute(database, f"GRANT CREATE, USAGE ON SCHEMA public TO {role}")
     made = Wall(database, signed_in(database, service), signed_in(database, chores))
-    await execute(made.service, str(CreateTable(Letter.__table__)))
+    await execute(made.service, str(CreateTable(Letter.__table__).compile(dialect=postgresql.dialect())))
     await execute(made.service, f"GRANT ALL ON walled_letter TO {chores}")
     for statement in row_security_ddl(Letter, every_org_role=chores):
         await execute(made.service, statement)
@@ -272,7 +273,7 @@ async def test_the_downgrade_takes_the_wall_away(wall: Wall) -> None:
 
 async def test_odd_names_and_types_are_written_correctly(database: Server) -> None:
     """Each statement is one the server takes, whatever the table is called."""
-    await execute(database, str(CreateTable(Odd.__table__)))
+    await execute(database, str(CreateTable(Odd.__table__).compile(dialect=postgresql.dialect())))
     for statement in (*row_security_ddl(Odd, every_org_role="postgres"), *drop_row_security_ddl(Odd)):
         assert isinstance(statement, str)
         await execute(database, statement)
