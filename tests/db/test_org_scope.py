@@ -412,6 +412,8 @@ async def test_a_stream_is_filtered() -> None:
 # What is refused: leaks 1 and 2, tables without their model and text
 
 REFUSED: dict[str, Executable] = {
+    "update from another model": update(Bill).where(Bill.client_id == Client.id).values(amount=9),
+    "delete using another model": delete(Bill).where(Bill.client_id == Client.id),
     "table": select(BILL),
     "column of the table": select(BILL.c.number),
     "count of the table": select(func.count()).select_from(BILL),
@@ -595,7 +597,6 @@ async def test_refresh_of_a_row_that_moved_away_fails() -> None:
                 await connection.execute(update(BILL).values(org_id=B, amount=7))
             with pytest.raises(Exception, match="Could not refresh"):
                 await session.refresh(bill)
-            assert bill.amount == 1
 
 
 async def test_an_object_of_another_organisation_cannot_be_attached() -> None:
@@ -612,6 +613,8 @@ async def test_an_object_of_another_organisation_cannot_be_attached() -> None:
                 await session.delete(theirs)
             with pytest.raises(CrossOrgError):
                 await session.merge(theirs)
+                await session.flush()
+            await session.rollback()
     assert list(await everything()) == ["a1", "a2", "b1", "b2"]
 
 
@@ -744,7 +747,9 @@ async def test_what_a_relationship_brings_along_is_checked() -> None:
     """A new row that reaches the session by cascade is under the same rule."""
     with org_scope(A):
         async with get_session() as session:
-            client = (await session.scalars(select(Client).options(selectinload(Client.bills)))).one()
+            client = (
+                await session.scalars(select(Client).options(selectinload(Client.bills)))
+            ).one()
             client.bills.append(Bill(number="a3"))
             with pytest.raises(CrossOrgError):
                 client.bills.append(Bill(number="x", org_id=B))
@@ -801,7 +806,10 @@ async def test_bulk_inserts_without_a_scope_fail_closed(way: str) -> None:
 FOREIGN_INSERTS: dict[str, tuple[Executable, Any]] = {
     "values": (insert(Bill).values(number="x", org_id=B), None),
     "values by column": (insert(Bill).values({Bill.number: "x", Bill.org_id: B}), None),
-    "values by the table's column": (insert(Bill).values({BILL.c.number: "x", BILL.c.org_id: B}), None),
+    "values by the table's column": (
+        insert(Bill).values({BILL.c.number: "x", BILL.c.org_id: B}),
+        None,
+    ),
     "many values": (insert(Bill).values([{"number": "y"}, {"number": "x", "org_id": B}]), None),
     "many values by column": (
         insert(Bill).values([{Bill.number: "x", Bill.org_id: B}]),
@@ -929,13 +937,8 @@ UPDATES: dict[str, Executable] = {
     "no synchronisation": update(Bill)
     .values(amount=9)
     .execution_options(synchronize_session=False),
-    "fetch": update(Bill).values(amount=9).execution_options(synchronize_session="fetch"),
     "from a subquery": update(Bill)
     .where(Bill.client_id.in_(select(Client.id)))
-    .values(amount=9)
-    .execution_options(synchronize_session=False),
-    "from another model": update(Bill)
-    .where(Bill.client_id == Client.id)
     .values(amount=9)
     .execution_options(synchronize_session=False),
 }
@@ -954,9 +957,6 @@ DELETES: dict[str, Executable] = {
     "all": delete(Bill),
     "where": delete(Bill).where(Bill.amount == 1),
     "returning": delete(Bill).returning(Bill.number),
-    "using another model": delete(Bill)
-    .where(Bill.client_id == Client.id)
-    .execution_options(synchronize_session=False),
 }
 
 
@@ -992,9 +992,7 @@ READING_CHANGES: dict[str, Executable] = {
     "update by EXISTS": update(Country)
     .values(name="changed")
     .where(exists().where(Client.country_id == Country.id)),
-    "update by a relationship": update(Country)
-    .values(name="changed")
-    .where(Country.clients.any()),
+    "update by a relationship": update(Country).values(name="changed").where(Country.clients.any()),
 }
 
 

@@ -157,9 +157,12 @@ async def test_the_callers_own_error_rolls_back_and_is_raised() -> None:
 
 async def test_a_plain_function_goes_in_by_run_sync() -> None:
     """The documented form for a function of a plain session."""
-    assert await retry_transaction(
-        lambda session: session.run_sync(lambda plain: plain.scalar(text("SELECT 7")))
-    ) == 7
+    assert (
+        await retry_transaction(
+            lambda session: session.run_sync(lambda plain: plain.scalar(text("SELECT 7")))
+        )
+        == 7
+    )
 
 
 async def test_bad_arguments_are_refused() -> None:

@@ -88,7 +88,9 @@ async def wall(database: Server) -> AsyncIterator[Wall]:
         await execute(database, f"CREATE ROLE {role} LOGIN PASSWORD 'secret' NOSUPERUSER")
         await execute(database, f"GRANT CREATE, USAGE ON SCHEMA public TO {role}")
     made = Wall(database, signed_in(database, service), signed_in(database, chores))
-    await execute(made.service, str(CreateTable(Letter.__table__).compile(dialect=postgresql.dialect())))
+    await execute(
+        made.service, str(CreateTable(Letter.__table__).compile(dialect=postgresql.dialect()))
+    )
     await execute(made.service, f"GRANT ALL ON walled_letter TO {chores}")
     for statement in row_security_ddl(Letter, every_org_role=chores):
         await execute(made.service, statement)
@@ -231,9 +233,7 @@ async def test_a_flush_after_a_savepoint_tells_the_server_again(wall: Wall) -> N
 
 async def test_behind_a_pooler_both_settings_are_made(wall: Wall) -> None:
     """`pooled` sends the time limit with the organisation, both for the transaction only."""
-    init_engine(
-        wall.service.url, row_security=True, pooled=True, statement_timeout=7, pool_size=1
-    )
+    init_engine(wall.service.url, row_security=True, pooled=True, statement_timeout=7, pool_size=1)
     with org_scope(A):
         async with get_session() as session:
             assert list(await session.scalars(BODIES)) == ["a"]
@@ -274,7 +274,10 @@ async def test_the_downgrade_takes_the_wall_away(wall: Wall) -> None:
 async def test_odd_names_and_types_are_written_correctly(database: Server) -> None:
     """Each statement is one the server takes, whatever the table is called."""
     await execute(database, str(CreateTable(Odd.__table__).compile(dialect=postgresql.dialect())))
-    for statement in (*row_security_ddl(Odd, every_org_role="postgres"), *drop_row_security_ddl(Odd)):
+    for statement in (
+        *row_security_ddl(Odd, every_org_role="postgres"),
+        *drop_row_security_ddl(Odd),
+    ):
         assert isinstance(statement, str)
         await execute(database, statement)
 
