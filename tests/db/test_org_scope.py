@@ -389,8 +389,9 @@ async def test_the_legacy_query_is_filtered() -> None:
     """`session.query` inside run_sync is under the same rule."""
 
     def numbers(session: Session) -> list[str]:
-        return sorted(bill.number for bill in session.query(Bill)) + [
-            str(session.query(Bill).count())
+        return [
+            *sorted(bill.number for bill in session.query(Bill)),
+            str(session.query(Bill).count()),
         ]
 
     with org_scope(A):

@@ -121,7 +121,7 @@ async def test_exhausted_attempts_say_so() -> None:
             await add(faster, 1, 1)
         await add(session, 1, 100)
 
-    with pytest.raises(RetriesExhaustedError, match="(?s)all 3 attempts.*one order") as raised:
+    with pytest.raises(RetriesExhaustedError, match=r"(?s)all 3 attempts.*one order") as raised:
         await retry_transaction(always_overtaken, attempts=3, isolation_level="REPEATABLE READ")
     assert raised.value.attempts == len(runs) == 3
     assert "could not serialize" in str(raised.value.__cause__)

@@ -287,5 +287,5 @@ def test_a_table_without_org_id_is_refused(ddl: Any) -> None:
     """No policy can be written for it; the message says for which one."""
     with pytest.raises(ConfigurationError, match="Shared is not a scoped model"):
         ddl(Shared)
-    with pytest.raises(ConfigurationError, match="Attachment.*protect the parent"):
+    with pytest.raises(ConfigurationError, match=r"Attachment.*protect the parent"):
         ddl(Attachment)

@@ -73,12 +73,13 @@ def _is_excluded(element: Any) -> bool:
 
 def _second_source(statement: Update | Delete) -> str | None:
     """The scoped model in an UPDATE ... FROM or DELETE ... USING: the filter does not reach it."""
+    own: Any = statement.table
     stack: list[Any] = list(statement.get_children())
     while stack:
         element = stack.pop()
         if isinstance(element, SelectBase | FromClause):
             continue  # a SELECT carries its own filter
-        if isinstance(element, Column) and element.table.name != statement.table.name:
+        if isinstance(element, Column) and element.table.name != own.name:
             found = _scoped_model(element)
             if found:
                 return found
