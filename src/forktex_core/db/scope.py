@@ -116,5 +116,5 @@ def _register(mapper: Mapper[Any], model: type[Any]) -> None:
         column.default = ColumnDefault(lambda: required_org(model.__name__))
     for table in mapper.tables:
         assert isinstance(table, Table)
-        table.info[SCOPED] = model.__name__
-        scoped_table_names[table.name.lower()] = model.__name__
+        table.info.setdefault(SCOPED, model.__name__)
+        scoped_table_names.setdefault(table.name.lower(), model.__name__)

@@ -29,7 +29,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import Connection, event, func, inspect, select
+from sqlalchemy import Connection, Select, event, func, inspect, select
 from sqlalchemy.orm import (
     Mapper,
     ORMExecuteState,
@@ -234,5 +234,8 @@ def _restrict(state: ORMExecuteState) -> None:
         elif isinstance(statement, Update):
             org = required_org(mapper.class_.__name__)
             guard_update(statement, state.parameters, mapper, org)
-    if not state.is_insert:
+    if state.is_column_load and mapper is not None and isinstance(statement, Select):
+        if issubclass(mapper.class_, OrgScopedMixin):  # a refresh ignores loader criteria
+            state.statement = statement.where(mapper.class_.in_scope(mapper.class_))
+    elif not state.is_insert:
         state.statement = state.statement.options(_IN_SCOPE)

@@ -11,11 +11,11 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import Column, Executable, Select, Table, TableClause, TextClause
+from sqlalchemy import Column, Delete, Executable, Select, Table, TableClause, TextClause, Update
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.dml import Insert, UpdateBase
 from sqlalchemy.sql.elements import ColumnClause
-from sqlalchemy.sql.selectable import AliasedReturnsRows, FromClause, Join
+from sqlalchemy.sql.selectable import AliasedReturnsRows, FromClause, Join, SelectBase
 from sqlalchemy.sql.visitors import ExternallyTraversible
 
 from forktex_core.db.scope import SCOPED, scoped_table_names
@@ -26,7 +26,11 @@ _WORD = re.compile(r"\w+")
 def bare_use(statement: Executable) -> str | None:
     """The scoped model that `statement` names other than as an ORM entity, if there is one."""
     for element in _parts(statement):
+        if isinstance(statement, Insert) and _is_excluded(element):
+            continue
         found = _bare(element)
+        if isinstance(element, Update | Delete):
+            found = found or _second_source(element)
         if isinstance(element, UpdateBase) and element is not statement:
             found = _scoped_model(element.table)  # in a CTE, where the filter does not reach
         if found:
@@ -55,7 +59,32 @@ def nested_use(statement: Insert) -> str | None:
 
 def _parts(statement: Executable) -> Iterator[Any]:
     assert isinstance(statement, ExternallyTraversible)
-    return visitors.iterate(statement)
+    for element in visitors.iterate(statement):
+        yield element
+        for part, _ in (*getattr(element, "_prefixes", ()), *getattr(element, "_suffixes", ())):
+            yield part
+
+
+def _is_excluded(element: Any) -> bool:
+    """Whether it is the row that an upsert proposes, which is the statement's own."""
+    source = element.table if isinstance(element, Column) else element
+    return isinstance(source, AliasedReturnsRows) and source.name == "excluded"
+
+
+def _second_source(statement: Update | Delete) -> str | None:
+    """The scoped model in an UPDATE ... FROM or DELETE ... USING: the filter does not reach it."""
+    own: Any = statement.table
+    stack: list[Any] = list(statement.get_children())
+    while stack:
+        element = stack.pop()
+        if isinstance(element, SelectBase | FromClause):
+            continue  # a SELECT carries its own filter
+        if isinstance(element, Column) and element.table.name != own.name:
+            found = _scoped_model(element)
+            if found:
+                return found
+        stack.extend(element.get_children())
+    return None
 
 
 def _bare(element: Any) -> str | None:
