@@ -23,7 +23,7 @@ import forktex_core
 
 extra_may_miss = sys.argv[1] == "plain"
 warnings.filterwarnings("error")
-warnings.filterwarnings("ignore", category=DeprecationWarning, message=r"forktex_core\\\\.")
+warnings.filterwarnings("ignore", category=DeprecationWarning, message=r"forktex_core\\.")
 found = pkgutil.walk_packages(forktex_core.__path__, "forktex_core.", onerror=lambda name: None)
 names = [module.name for module in found if not module.name.endswith("__main__")]
 failed = 0

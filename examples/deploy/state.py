@@ -18,8 +18,8 @@ SELECT j.name, w.name AS worker, j.at
 FROM forktex_flow.journal j JOIN forktex_flow.worker w ON w.id = j.worker_id
 WHERE j.run_id = $1 AND j.kind = 'step' ORDER BY j.seq
 """
-# Right after a start of the server, a worker without a session may just not be back yet: flow
-# gives it five seconds. The demo wants to show the usual takeover.
+# Right after a start of the server, a worker without a session may just not have come back yet:
+# flow gives it five seconds. The demo wants to show the usual takeover.
 SETTLED = "SELECT clock_timestamp() > pg_postmaster_start_time() + interval '5 s'"
 
 

@@ -110,8 +110,9 @@ def workers_table(story: Story) -> Table:
         if worker.name == story.killed:
             state = Text("killed (SIGKILL)", style="bold red")
         else:
-            state = Text("living", style="green") if worker.living else Text("ended", style="dim")
-        leads = "★" if worker.leads and worker.living else ""
+            living = worker.ended_at is None
+            state = Text("living", style="green") if living else Text("ended", style="dim")
+        leads = "★" if worker.elected_at and worker.ended_at is None else ""
         has = "●" if story.state.holder == worker.id else ""
         table.add_row(worker.name, str(worker.pid), state, leads, has)
     return table
@@ -139,7 +140,7 @@ def report(story: Story) -> RenderableType:
     timeline = Table(title="timeline", title_justify="left")
     for column in ("second", "who", "what"):
         timeline.add_column(column)
-    for event in story.events:
+    for event in sorted(story.events, key=lambda event: event.at):
         second = f"{event.at - story.began:.2f}"
         timeline.add_row(second, event.who, Text(event.what, style=event.style))
     return Group(timeline, proof_table(story), facts(story))
@@ -168,8 +169,8 @@ def facts(story: Story) -> Text:
         return Text("\n".join(f"NOT KEPT: {objection}" for objection in wrong), style="bold red")
     return Text(
         f"{story.killed} was killed in the middle of a step; another worker went on "
-        f"{seconds:.2f} s later.\nEvery step was recorded once, no finished step was repeated. "
-        "The step in flight was executed\nagain: it found the application that the killed worker "
+        f"{seconds:.2f} s later. Every step was recorded once, no finished step was repeated. "
+        "The step in flight was executed again: it found the application that the killed worker "
         "had started, and started no second one.",
         style="bold green",
     )

@@ -106,7 +106,7 @@ async def test_kill_and_start(kind: Servers) -> None:
         for _ in range(3):
             await server.kill()
             assert not server.running
-            assert [line for line in processes_of(server.path) if "guard.py" not in line] == []
+            await eventually(lambda: all("guard.py" in line for line in processes_of(server.path)))
             await server.start()
             assert server.url == url
             assert await answers(server)

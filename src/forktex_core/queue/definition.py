@@ -1,0 +1,187 @@
+# SPDX-FileCopyrightText: 2026 ForkTex
+# SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
+"""What is registered under a job's name, and the options of one enqueueing."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from inspect import iscoroutinefunction
+from typing import Any, Literal
+
+from forktex_core.queue import message as wire
+from forktex_core.queue.arguments import Arguments
+from forktex_core.queue.backoff import Backoff
+from forktex_core.queue.envelope import Envelope
+from forktex_core.queue.errors import ArgumentsTooLargeError, ConfigurationError
+from forktex_core.queue.limits import Limit
+from forktex_core.queue.message import Message, new_id
+
+type Priority = Literal["high", "normal", "low"]
+type Seconds = float | timedelta
+type Unique = Literal["queued", "done"] | float | timedelta | None
+
+LANES: dict[Priority, str] = {"high": "h", "normal": "n", "low": "l"}
+
+
+def milliseconds(value: Seconds, what: str) -> int:
+    """A duration in whole milliseconds; ConfigurationError when it is negative."""
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if seconds < 0:
+        raise ConfigurationError(
+            f"{what}={value!r} is negative: give seconds or a timedelta of 0 or more"
+        )
+    return round(seconds * 1000)
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A job: its function and how it is to be run. Durations are seconds."""
+
+    name: str
+    function: Callable[..., Any]
+    arguments: Arguments
+    retries: int = 3
+    timeout: float | None = 300.0
+    backoff: Backoff = field(default_factory=Backoff)
+    unique: Unique = None
+    limits: tuple[Limit, ...] = ()
+    priority: Priority = "normal"
+    keep: Seconds = 0
+    expires: Seconds | None = None
+
+    def __post_init__(self) -> None:
+        if self.priority not in LANES:
+            raise ConfigurationError(
+                f"job {self.name!r}: no priority {self.priority!r}, only {', '.join(LANES)}"
+            )
+        if self.retries < 0 or (self.timeout is not None and self.timeout <= 0):
+            raise ConfigurationError(
+                f"job {self.name!r}: retries={self.retries}, timeout={self.timeout} can't be: "
+                "give 0 or more retries, and a timeout above 0 or None"
+            )
+        if isinstance(self.unique, str) and self.unique not in ("queued", "done"):
+            raise ConfigurationError(
+                f"job {self.name!r}: unique={self.unique!r} is not 'queued', 'done' or a period"
+            )
+
+    @cached_property
+    def awaits(self) -> bool:
+        """Whether calling the function gives something to await."""
+        call = getattr(self.function, "__call__", None)  # noqa: B004 - an object's call may be a coroutine function
+        return iscoroutinefunction(self.function) or iscoroutinefunction(call)
+
+    @property
+    def ends_at_start(self) -> bool:
+        """Whether a worker must free the unique key when the job starts."""
+        return self.unique == "queued"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How one job is enqueued; what is None is as the job's definition says.
+
+    ``delay`` seconds from now or ``at`` an aware datetime; ``priority``; ``key`` is what the job is
+    about (unique jobs are
+    unique per key instead of per arguments, limits ``by_key`` count per key); ``expires`` seconds
+    after which it isn't
+    worth starting any more; ``keep`` seconds that its result is kept."""
+
+    delay: Seconds | None = None
+    at: datetime | None = None
+    priority: Priority | None = None
+    key: str | None = None
+    expires: Seconds | None = None
+    keep: Seconds | None = None
+
+    def __post_init__(self) -> None:
+        if self.delay is not None and self.at is not None:
+            raise ConfigurationError("give delay= or at=, not both")
+        if self.at is not None and self.at.tzinfo is None:
+            raise ConfigurationError(f"at={self.at!r} has no time zone: give an aware datetime")
+        if self.priority is not None and self.priority not in LANES:
+            raise ConfigurationError(f"no priority {self.priority!r}, only {', '.join(LANES)}")
+
+
+@dataclass(slots=True)
+class Call[R]:
+    """A job with its arguments and options, ready to be enqueued; R is the type of its result."""
+
+    definition: Definition
+    payload: bytes
+    options: Options = field(default_factory=Options)
+
+    def due(self) -> str:
+        """When it is due, in the words of ``enqueue.lua``."""
+        if self.options.at is not None:
+            return str(round(self.options.at.timestamp() * 1000))
+        delay = milliseconds(self.options.delay or 0, "delay")
+        return f"+{delay}" if delay else ""
+
+    def envelope(self, trace: str | None = None, batch: str | None = None) -> Envelope:
+        """The call as it is sent, as a new job."""
+        definition, options = self.definition, self.options
+        priority = options.priority or definition.priority
+        expires = definition.expires if options.expires is None else options.expires
+        keep = milliseconds(definition.keep if options.keep is None else options.keep, "keep")
+        stored = {
+            wire.PRIORITY: LANES[priority] if priority != "normal" else None,
+            wire.KEY: options.key,
+            wire.EXPIRES: None if expires is None else now_ms() + milliseconds(expires, "expires"),
+            wire.KEEP: keep or None,
+            wire.BATCH: batch,
+            wire.TRACE: trace,
+        }
+        unique = self._unique()
+        if unique:
+            stored |= {wire.UNIQUE: self._unique_name(), wire.UNIQUE_MODE: unique[0]}
+        message = Message(
+            new_id(),
+            definition.name,
+            self.payload,
+            {name: value for name, value in stored.items() if value is not None},
+        )
+        return Envelope(message, LANES[priority], self.due(), unique)
+
+    def _unique(self) -> str:
+        match self.definition.unique:
+            case None:
+                return ""
+            case "queued":
+                return "q"
+            case "done":
+                return "d"
+            case period:
+                return f"p{milliseconds(period, 'unique')}"
+
+    def _unique_name(self) -> str:
+        about = self.options.key
+        if about is None:
+            about = hashlib.blake2b(self.payload, digest_size=12).hexdigest()
+        return f"{self.definition.name}:{about}"
+
+
+def call_of(
+    definition: Definition,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    options: Options,
+    limit: int,
+) -> Call[Any]:
+    """A checked call. Raises WrongArgumentsError, ArgumentsTooLargeError."""
+    payload = definition.arguments.encode(args, kwargs)
+    if len(payload) > limit:
+        raise ArgumentsTooLargeError(definition.name, len(payload), limit)
+    return Call(definition, payload, options)
+
+
+def now_ms() -> int:
+    """The caller's clock in milliseconds since the epoch."""
+    return round(datetime.now(UTC).timestamp() * 1000)
+
+
+def later(message: Message, **changes: Any) -> Message:
+    """A copy of a message with other options; None removes one."""
+    options = {k: v for k, v in (message.options | changes).items() if v is not None}
+    return replace(message, options=options)

