@@ -94,7 +94,9 @@ async def test_get_by(session: AsyncSession) -> None:
 async def test_list_sorts_and_limits(session: AsyncSession) -> None:
     """Rows come in the sort's order, nulls as the greatest, and by limit and offset."""
     people = Repository[Person](session)
-    await people.create_many([{"email": e, "age": a} for e, a in zip("abc", (2, None, 1))])
+    await people.create_many(
+        [{"email": e, "age": a} for e, a in zip("abc", (2, None, 1), strict=True)]
+    )
     assert emails(await people.list()) == ["a", "b", "c"]
     assert emails(await people.list(sort="-age")) == ["b", "a", "c"]
     assert emails(await people.list(sort=("age", "-email"), limit=1, offset=1)) == ["a"]
@@ -170,9 +172,9 @@ async def test_delete(session: AsyncSession) -> None:
     await notes.delete(note.id)
     assert not await people.exists()
     assert await notes.list() == []
-    for repository, id in ((people, person.id), (notes, note.id)):
+    for repository, key in ((people, person.id), (notes, note.id)):
         with pytest.raises(NotFoundError):
-            await repository.delete(id)
+            await repository.delete(key)
 
 
 async def test_exists_and_count(session: AsyncSession) -> None:
@@ -192,11 +194,11 @@ async def test_upsert_inserts_then_updates(db: Database) -> None:
     """The second upsert changes what it names, leaves the rest, and moves `updated_at`."""
     async with db.session() as session:
         first = await Repository[Person](session).upsert(on="email", email="a", name="A", age=1)
-        made, id = first.updated_at, first.id
+        made, key = first.updated_at, first.id
     async with db.session() as session:
         people = Repository[Person](session)
         again = await people.upsert(on="email", email="a", name="B")
-        assert (again.id, again.name, again.age) == (id, "B", 1)
+        assert (again.id, again.name, again.age) == (key, "B", 1)
         assert again.updated_at > made
         seats = Repository[Seat](session)
         for holder in ("x", "y"):

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Select, func, inspect, select
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute
-from sqlalchemy.sql.base import ExecutableOption
+from sqlalchemy.orm.interfaces import ORMOption
 
 from forktex_core.db.constraints import translated
 from forktex_core.db.cursor import (
@@ -75,7 +75,7 @@ class Repository[Model: DeclarativeBase]:
         self.session = session
         self._cursor_key = cursor_key
 
-    async def get(self, id: Any, *, options: Sequence[ExecutableOption] = ()) -> Model:
+    async def get(self, id: Any, *, options: Sequence[ORMOption] = ()) -> Model:
         """The row with the primary key `id` (a tuple if it has several columns).
 
         `options` are SQLAlchemy's loader options. Raises `NotFoundError`.
@@ -85,9 +85,7 @@ class Repository[Model: DeclarativeBase]:
             raise NotFoundError(self.model.__name__, f"the id {id}")
         return found
 
-    async def get_or_none(
-        self, id: Any, *, options: Sequence[ExecutableOption] = ()
-    ) -> Model | None:
+    async def get_or_none(self, id: Any, *, options: Sequence[ORMOption] = ()) -> Model | None:
         """The row with the primary key `id`, or None."""
         identity = _identity(self.model, id)
         with translated(self.model.__name__):
@@ -96,13 +94,13 @@ class Repository[Model: DeclarativeBase]:
     async def get_by(
         self,
         *conditions: ColumnElement[bool],
-        options: Sequence[ExecutableOption] = (),
+        options: Sequence[ORMOption] = (),
         **filters: Any,
     ) -> Model:
         """The one row that matches; `NotFoundError` or `MultipleFoundError` if it isn't one."""
         query = self._select(self._where(conditions, filters)).options(*options).limit(2)
         with translated(self.model.__name__):
-            found = (await self.session.scalars(query)).all()
+            found: Sequence[Model] = (await self.session.scalars(query)).all()
         if len(found) == 1:
             return found[0]
         error = MultipleFoundError if found else NotFoundError
@@ -115,7 +113,7 @@ class Repository[Model: DeclarativeBase]:
         sort: str | Sequence[str] = (),
         limit: int | None = None,
         offset: int = 0,
-        options: Sequence[ExecutableOption] = (),
+        options: Sequence[ORMOption] = (),
         **filters: Any,
     ) -> builtins.list[Model]:
         """The rows that match, in the order of `sort` (of the primary key without one)."""
@@ -135,7 +133,7 @@ class Repository[Model: DeclarativeBase]:
         page: int = 1,
         size: int = 50,
         sort: str | Sequence[str] = (),
-        options: Sequence[ExecutableOption] = (),
+        options: Sequence[ORMOption] = (),
         **filters: Any,
     ) -> Page[Model]:
         """Page number `page`, from 1, of `size` rows, with the total.
@@ -159,7 +157,7 @@ class Repository[Model: DeclarativeBase]:
         cursor: str | None = None,
         size: int = 50,
         sort: str | Sequence[str] = (),
-        options: Sequence[ExecutableOption] = (),
+        options: Sequence[ORMOption] = (),
         **filters: Any,
     ) -> CursorPage[Model]:
         """The `size` rows at `cursor`, a former page's `next` or `previous`; None for the first.
@@ -254,7 +252,7 @@ class Repository[Model: DeclarativeBase]:
         with translated(self.model.__name__):
             return await self.session.scalar(query) or 0
 
-    def _select(self, where: _Conditions) -> Select[tuple[Model]]:
+    def _select(self, where: _Conditions) -> Select[Any]:  # typed otherwise in 2.0 and 2.1
         return select(self.model).where(*where)
 
     def _where(self, conditions: Sequence[Any], filters: Mapping[str, Any]) -> _Conditions:
@@ -272,7 +270,7 @@ class Repository[Model: DeclarativeBase]:
         keys: Sequence[SortKey],
         at: Cursor | None,
         limit: int,
-        options: Sequence[ExecutableOption],
+        options: Sequence[ORMOption],
     ) -> Sequence[Any]:
         if at is not None and at.backward:
             keys = [key.reversed() for key in keys]

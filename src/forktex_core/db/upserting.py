@@ -7,16 +7,13 @@ from typing import Any
 
 from sqlalchemy import Column, UniqueConstraint, inspect, null
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.dialects.postgresql.dml import ReturningInsert
 
 from forktex_core.db.errors import InvalidValueError
 from forktex_core.db.fields import field
 from forktex_core.db.soft_delete import SoftDeleteMixin
 
 
-def upsert_statement(
-    model: type[Any], on: Sequence[str], values: Mapping[str, Any]
-) -> ReturningInsert[Any]:
+def upsert_statement(model: type[Any], on: Sequence[str], values: Mapping[str, Any]) -> Any:
     """The statement; it returns the row as an object, or nothing if it may not be changed."""
     columns = {name: _column(model, name) for name in [*on, *values]}
     for name in on:
