@@ -26,5 +26,6 @@ class Settling:
         await asyncio.shield(task)
 
     async def wait(self) -> None:
-        """Wait for those that are still running."""
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Wait for those that are still running, but for the one that asks."""
+        others = self._tasks - {asyncio.current_task()}
+        await asyncio.gather(*others, return_exceptions=True)
