@@ -30,6 +30,7 @@ from forktex_core.db.errors import (
     UnscopedStatementError,
 )
 from forktex_core.db.model import NAMING_CONVENTION, BaseDBModel
+from forktex_core.db.page import CursorPage, Page
 from forktex_core.db.registry import (
     close_engine,
     get_database,
@@ -38,6 +39,7 @@ from forktex_core.db.registry import (
     healthcheck,
     init_engine,
 )
+from forktex_core.db.repository import Repository
 from forktex_core.db.retry import retry_transaction
 from forktex_core.db.row_security import drop_row_security_ddl, row_security_ddl
 from forktex_core.db.scope import OrgScopedMixin, current_org, org_scope, unscoped
@@ -56,6 +58,7 @@ __all__ = [
     "ConstraintError",
     "CrossOrgError",
     "CursorError",
+    "CursorPage",
     "DBError",
     "Database",
     "EngineOptions",
@@ -68,7 +71,9 @@ __all__ = [
     "NotInitializedError",
     "NotNullError",
     "OrgScopedMixin",
+    "Page",
     "QueryError",
+    "Repository",
     "RetriesExhaustedError",
     "ScopeError",
     "SoftDeleteMixin",

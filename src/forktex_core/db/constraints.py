@@ -28,6 +28,8 @@ _CONSTRAINTS: dict[str, type[ConstraintError]] = {
     "23P01": CheckError,
 }
 
+_NO_OPERATOR = "42883"  # the types of a comparison do not go together
+
 
 def sqlstate(error: StatementError) -> str | None:
     """The server's five-character code behind a SQLAlchemy error, if it came from the server."""
@@ -54,7 +56,7 @@ def _translated(model: str, error: StatementError) -> Exception | None:
     if code in _CONSTRAINTS:
         detail = getattr(said, "detail", None) or str(said)
         return _CONSTRAINTS[code](model, getattr(said, "constraint_name", None), detail)
-    if code is not None and code.startswith("22"):
+    if code is not None and (code.startswith("22") or code == _NO_OPERATOR):
         return InvalidValueError(f"{model} was given a value that the database refused: {said}")
     if isinstance(said, asyncpg.DataError) or not isinstance(error, DBAPIError):
         return InvalidValueError(f"{model} was given a value of the wrong type: {said}")

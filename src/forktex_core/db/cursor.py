@@ -47,6 +47,12 @@ def query_digest(parts: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
+def check_sortable(keys: Sequence[SortKey]) -> None:
+    """Raise `InvalidValueError` for a field that pages cannot be sorted by."""
+    for key in keys:
+        _codec(key)
+
+
 def encode_cursor(cursor: Cursor, keys: Sequence[SortKey], query: str, key: bytes) -> str:
     """The cursor as text; `InvalidValueError` for a field that pages cannot be sorted by."""
     values = [
@@ -69,7 +75,7 @@ def decode_cursor(text: Any, keys: Sequence[SortKey], query: str, key: bytes) ->
         raise CursorError(_DAMAGED)
     try:
         decoded = [_decode(each, value) for each, value in zip(keys, values, strict=True)]
-    except (ValueError, TypeError, ArithmeticError, LookupError) as exc:
+    except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError) as exc:
         raise CursorError(_DAMAGED) from exc
     return Cursor(tuple(decoded), bool(backward))
 
@@ -136,8 +142,12 @@ def _bool(_kind: TypeEngine[Any]) -> _Codec:
     return _Codec(bool, {True: True, False: False}.__getitem__)
 
 
-def _str(_kind: TypeEngine[Any]) -> _Codec:
+def _str(kind: TypeEngine[Any]) -> _Codec:
+    names = getattr(kind, "enums", None)
+
     def decode(value: str) -> str:
+        if names is not None and value not in names:
+            raise ValueError("no value of this enumeration")
         if b"\0" in value.encode():  # which also refuses lone surrogates
             raise ValueError("PostgreSQL has no NUL in text")
         return value
@@ -148,7 +158,9 @@ def _str(_kind: TypeEngine[Any]) -> _Codec:
 def _decimal(_kind: TypeEngine[Any]) -> _Codec:
     def decode(value: str) -> Decimal:
         number = Decimal(value)
-        if number.is_finite() and not (number.adjusted() < _DIGITS and len(value) < _DIGITS):
+        if not number.is_finite() and value not in {"NaN", "Infinity", "-Infinity"}:
+            raise ValueError("a NaN that PostgreSQL does not have")
+        if number.is_finite() and not (abs(number.adjusted()) < _DIGITS > len(value)):
             raise ValueError("too large for numeric")
         return number
 

@@ -9,14 +9,19 @@ null, and None stands for null everywhere. (In SQL, `age <> 5` leaves nulls out.
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, false, or_
+from sqlalchemy import ColumnElement, false, literal, or_
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.types import ARRAY, JSON
 
 from forktex_core.db.errors import InvalidValueError, UnknownOperatorError
-from forktex_core.db.fields import check_value, field, field_names
+from forktex_core.db.fields import check_value, field, field_names, python_type
 
 type _Compare = Callable[[InstrumentedAttribute[Any], Any], ColumnElement[bool]]
+
+
+def _bound(attribute: InstrumentedAttribute[Any], value: Any) -> Any:
+    # SQLAlchemy takes no bare True or False on the right of < and >.
+    return literal(value, attribute.type) if isinstance(value, bool) else value
 
 
 def _in(attribute: InstrumentedAttribute[Any], values: list[Any]) -> ColumnElement[bool]:
@@ -45,10 +50,10 @@ def apart_from_null(
 _ON_VALUE: dict[str, _Compare] = {
     "eq": lambda field, value: field == value,
     "ne": lambda field, value: field.is_distinct_from(value),
-    "lt": lambda field, value: field < value,
-    "lte": lambda field, value: field <= value,
-    "gt": lambda field, value: field > value,
-    "gte": lambda field, value: field >= value,
+    "lt": lambda field, value: field < _bound(field, value),
+    "lte": lambda field, value: field <= _bound(field, value),
+    "gt": lambda field, value: field > _bound(field, value),
+    "gte": lambda field, value: field >= _bound(field, value),
 }
 _ON_VALUES: dict[str, _Compare] = {
     "in": _in,
@@ -110,11 +115,18 @@ def _checked(
             raise InvalidValueError(f"{what} is given None; nothing is less or greater than null")
         if value is not None:
             check_value(model, attribute, value)
-    elif operator in _ON_TEXT and not isinstance(value, str):
-        raise InvalidValueError(f"{what} takes a str, not {value!r}")
+    elif operator in _ON_TEXT or _on_text(attribute, operator):
+        if python_type(attribute.type) not in {str, None}:
+            raise InvalidValueError(f"{what}: {attribute.key} is no text; compare it by eq or lt")
+        if not isinstance(value, str):
+            raise InvalidValueError(f"{what} takes a str, not {value!r}")
     elif operator == "is_null" and not isinstance(value, bool):
         raise InvalidValueError(f"{what} takes True or False, not {value!r}")
     return value
+
+
+def _on_text(attribute: InstrumentedAttribute[Any], operator: str) -> bool:
+    return operator == "contains" and not isinstance(attribute.type, (ARRAY, JSON))
 
 
 def _checked_values(

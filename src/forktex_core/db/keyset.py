@@ -45,9 +45,14 @@ def _beyond(key: SortKey, value: Any) -> ColumnElement[bool]:
     field = key.attribute
     if value is None:
         return field.is_not(None) if key.descending else false()
-    further: ColumnElement[bool] = field < value if key.descending else field > value
+    known = literal(value, field.type)
+    further: ColumnElement[bool] = field < known if key.descending else field > known
     return or_(further, field.is_(None)) if key.nullable and not key.descending else further
 
 
 def _same(key: SortKey, value: Any) -> ColumnElement[bool]:
-    return key.attribute.is_(None) if value is None else key.attribute == value
+    return (
+        key.attribute.is_(None)
+        if value is None
+        else key.attribute == literal(value, key.attribute.type)
+    )
