@@ -26,11 +26,6 @@ class Settling:
         await asyncio.shield(task)
 
     async def wait(self) -> None:
-<<<<<<< HEAD
         """Wait for those that are still running, save the one that asks."""
         others = [task for task in self._tasks if task is not asyncio.current_task()]
-=======
-        """Wait for those that are still running, but for the one that asks."""
-        others = self._tasks - {asyncio.current_task()}
->>>>>>> dbr
         await asyncio.gather(*others, return_exceptions=True)
