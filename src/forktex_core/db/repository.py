@@ -257,7 +257,9 @@ class Repository[Model: DeclarativeBase]:
 
     def _where(self, conditions: Sequence[Any], filters: Mapping[str, Any]) -> _Conditions:
         for condition in conditions:
-            if not isinstance(condition, ColumnElement):
+            if not (
+                isinstance(condition, ColumnElement) or hasattr(condition, "__clause_element__")
+            ):
                 raise InvalidValueError(
                     f"{condition!r} is no condition; write an expression "
                     f"({self.model.__name__}.field == value) or a keyword (field=value)"
