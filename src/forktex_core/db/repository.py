@@ -232,7 +232,7 @@ class Repository[Model: DeclarativeBase]:
 
         Raises `NotFoundError`, and `StaleVersionError` if it is gone or was changed meanwhile.
         """
-        row = await self._row(target)
+        row: object = await self._row(target)
         if isinstance(row, SoftDeleteMixin):
             row.soft_delete()
         else:
