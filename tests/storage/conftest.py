@@ -204,10 +204,13 @@ def azurite_script() -> Path:
     script = folder / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js"
     if not script.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        subprocess.run(
-            ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder), "azurite"],
-            check=True, capture_output=True, timeout=100, env={**os.environ},
-        )  # fmt: skip
+        try:
+            subprocess.run(
+                ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder), "azurite"],
+                check=True, capture_output=True, timeout=100, env={**os.environ},
+            )  # fmt: skip
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+            pytest.skip(f"NOT RUN on Azure: npm could not install Azurite ({error})")
     return script
 
 
