@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from forktex_core.flow import Flow, RunFailed, RunHalted
+from forktex_core.flow import Flow, RunHalted
 from forktex_core.flow.store.sql import queries
 from tests.waiting import eventually
 
@@ -201,31 +201,6 @@ async def test_eviction_runs_no_durable_code(flow: Flow, serving, sql) -> None:
         await flow.send_signal(run_id, "go")
         await flow.result(run_id, timeout=10)
     assert ran == ["cleanup"]
-
-
-async def test_poisoned_entry_fails_its_own_step_only(flow: Flow, serving) -> None:
-    """A name that Postgres refuses fails one run; fifty others in the same flushes go on (trap
-    4).
-    """
-
-    async def fine() -> int:
-        return 1
-
-    @flow.workflow()
-    async def good(ctx) -> int:
-        return await ctx.step(fine) + await ctx.step(fine)
-
-    @flow.workflow()
-    async def bad(ctx) -> str:
-        return await ctx.step(str, b"x")
-
-    async with serving(flow):
-        ids = await flow.start_many("good", [None] * 50)
-        with pytest.raises(RunFailed):
-            run = await flow.start("bad")
-            await flow.result(run, timeout=10)
-            raise RunFailed
-        assert await asyncio.gather(*(flow.result(i, timeout=10) for i in ids)) == [2] * 50
 
 
 async def test_lost_session_of_a_living_worker(flow: Flow, serving, sql, postgres) -> None:

@@ -139,8 +139,9 @@ async def test_frozen_worker_writes_nothing_after_it_was_given_up(
             == [sum(range(300))] * 5
         )
         late = await sql.fetchval(
-            "SELECT count(*) FROM journal j JOIN worker w ON w.id = j.worker_id WHERE "
-            "w.id = $1 AND j.claim > 1",
+            "SELECT count(*) FROM journal j JOIN worker w ON w.id = j.worker_id"
+            " WHERE w.id = $1 AND j.seq > (SELECT min(l.seq) FROM journal l"
+            " WHERE l.run_id = j.run_id AND l.worker_id <> $1)",
             life,
         )
         await eventually(lambda: sql.fetchval("SELECT count(*) = 3 FROM worker"))
