@@ -10,8 +10,13 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 import redis
+from hypothesis import settings
 
 from forktex_core.embedded import EmbeddedPostgres, EmbeddedRedis
+
+# How long an example takes is nobody's assertion: the first one of a test is slow.
+settings.register_profile("forktex", deadline=None, print_blob=True)
+settings.load_profile("forktex")
 
 
 @dataclass(frozen=True)

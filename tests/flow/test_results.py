@@ -82,7 +82,9 @@ async def test_a_wait_that_gives_up_leaves_nothing_behind(flow: Flow) -> None:
     echoing(flow)
     async with flow:
         run = await flow.start("echo", 1)
-        with pytest.raises(TimeoutError, match=rf"run {run} has not ended within 0.01 s; it goes on"):
+        with pytest.raises(
+            TimeoutError, match=rf"run {run} has not ended within 0.01 s; it goes on"
+        ):
             await flow.result(run, timeout=0.01)
         results = flow._opened.results
-        assert not (results._waiting or results._unsure)
+        assert (results._waiting, results._unsure) == ({}, set())
