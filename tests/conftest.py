@@ -71,6 +71,14 @@ async def schema(postgres: Database) -> AsyncIterator[str]:
 
 
 @pytest.fixture
+async def sql(postgres: Database, schema: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection whose search path is the schema of the test."""
+    connection = await asyncpg.connect(postgres.dsn, server_settings={"search_path": schema})
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
 async def database(postgres: Database) -> AsyncIterator[Database]:
     """A fresh and empty database, dropped afterwards with whoever is still connected."""
     name = f"test_{secrets.token_hex(6)}"
