@@ -190,6 +190,11 @@ class RunHalted(RunFailed):
     """A run stands still: its error says what an operator must mend before it is resumed."""
 
 
+def type_name(kind: type[BaseException]) -> str:
+    """Return the qualified name by which an exception's type is recorded."""
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
 _TREE = (StepTimeout, StepFailed, RunCancelled, RunHalted, RunFailed)
 
 
@@ -208,7 +213,7 @@ def record_error(error: BaseException) -> dict[str, Any]:
             "traceback": error.traceback_text,
         }
     kind = type(error)
-    record: dict[str, Any] = {"type": f"{kind.__module__}.{kind.__qualname__}"}
+    record: dict[str, Any] = {"type": type_name(kind)}
     try:
         record["message"] = _clean(str(error))
     except Exception as broken:  # noqa: BLE001 - a user's __str__

@@ -23,6 +23,10 @@ from forktex_core.flow.errors import NonDeterminismError
 
 ATTEMPT = "attempt"
 CANCEL = "cancel"
+SIGNAL = "signal"
+
+# What is known of an entry that this process made: not durable yet, durable, or never to be.
+PENDING, READY, DROPPED = 0, 1, 2
 
 
 @dataclass(slots=True)
@@ -40,6 +44,7 @@ class Entry:
     started_at: float
     at: float
     requested: bool = False
+    settled: int = PENDING
 
     @property
     def label(self) -> str:
