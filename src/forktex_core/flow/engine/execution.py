@@ -19,7 +19,10 @@ Protocol, in the order in which a completion travels:
   Parking is conditional
    on the inbox being as this execution saw it. A parked execution stays as it is (warm) until the
    run is claimed again or the worker needs the room.
-5. sealed: set before anything is unwound (eviction, drain, lost claim). A sealed execution launches
+5. A cancellation is an entry like any other. Its delivery cancels the body's task, once; from then
+   on a durable timer bounds how long the body may take to clean up. Then, or when the body failed,
+   what it left open is dropped and its compensations run (rollback.py).
+6. sealed: set before anything is unwound (eviction, drain, lost claim). A sealed execution launches
   and appends nothing;
    closing its body runs ``finally`` blocks, which find every durable call refused.
 """
@@ -28,18 +31,31 @@ import asyncio
 import itertools
 import random
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
+from forktex_core.flow.codec import ANY
 from forktex_core.flow.context import FlowContext
+from forktex_core.flow.engine.host import Host
 from forktex_core.flow.engine.operation import (
+    GraceCall,
     Operation,
     StepCall,
     TimerCall,
     recorded_signal,
     signal_record,
 )
-from forktex_core.flow.engine.outcome import Outcome, failure, outcome
-from forktex_core.flow.engine.runloop import DurableTimer, RunLoop, branch_of_task
+from forktex_core.flow.engine.outcome import (
+    CANCEL_SIGNAL,
+    Outcome,
+    cancelled,
+    error_text,
+    failure,
+    outcome,
+    with_rollback_failures,
+)
+from forktex_core.flow.engine.rollback import Rollback
+from forktex_core.flow.engine.runloop import Branch, DurableTimer, RunLoop, branch_of_task
 from forktex_core.flow.engine.steps import Steps
 from forktex_core.flow.engine.waits import Inbox, Timers
 from forktex_core.flow.errors import (
@@ -51,46 +67,31 @@ from forktex_core.flow.errors import (
 from forktex_core.flow.replay import (
     ATTEMPT,
     CANCEL,
+    CHILD,
     DROPPED,
+    EFFECT,
+    PATCH,
     PENDING,
     READY,
     SIGNAL,
+    STEP,
     Entry,
     Replay,
 )
+from forktex_core.flow.store.effects import Effect
 from forktex_core.flow.store.rows import Claimed, Signal
 from forktex_core.flow.workflow import Workflow
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-CANCEL_SIGNAL = "$cancel"
 
-
-class Host(Protocol):
-    """What an execution needs of its worker."""
-
-    real_loop: asyncio.AbstractEventLoop
-    max_payload: int
-    hold: float
-    draining: bool
-
-    def now(self) -> float:
-        """Return the database's time, seconds since the epoch."""
-
-    def append(self, execution: "Execution", entry: Entry, taken: int | None) -> None:
-        """Hand an entry to the journal writer; committed() or lost() of the execution follows."""
-
-    def finish(
-        self, execution: "Execution", status: str, output: str | None, error: str | None
-    ) -> None:
-        """End the run."""
-
-    def park(self, execution: "Execution", due: float | None, waiting_for: str) -> None:
-        """Give the claim back until ``due``, or until a signal comes."""
-
-    def release(self, execution: "Execution") -> None:
-        """Give the claim back for another worker to go on at once."""
+# Kinds of entries that complete nothing.
+_SILENT = (ATTEMPT, PATCH)
+# Kinds of calls whose entry may say that they failed.
+_CAN_FAIL = (STEP, CHILD, EFFECT)
+# How many entries a pipelined run may be ahead of the database.
+_MAX_AHEAD = 500
 
 
 class RunSealed(BaseException):
@@ -106,6 +107,7 @@ class Execution:
         self.run_id: UUID = claimed.run_id
         self.queue = claimed.queue
         self.metadata = claimed.metadata
+        self.generation = claimed.generation
         self.claim = claimed.claim
         self.seen = claimed.signal_seq
         self.sealed = False
@@ -115,15 +117,25 @@ class Execution:
         self.steps = Steps(self)
         self.timers = Timers()
         self.inbox = Inbox(claimed.signals)
+        self.rollback = Rollback()
+        self.has_children = any(e.kind == CHILD for e in claimed.entries)
+        self.cancelled: dict[str, Any] | None = None
         self._input = claimed.input
         self._loop = RunLoop(claimed.started_at, self._timer_set, self._timer_cancelled)  # type: ignore[abstract]  # what it refuses is set on the class
         self._seq = max((e.seq for e in claimed.entries), default=0)
         self._open: dict[str, Operation] = {}
         self._new: deque[Operation] = deque()
         self._line: deque[Entry] = deque()
-        self._unflushed = 0
+        self._appended = self._acknowledged = self._committing = 0
+        self._barriers: list[tuple[int, asyncio.Future[None]]] = []
+        self._pipelined = workflow.durability == "pipelined"
+        self._context: FlowContext | None = None
         self._main: asyncio.Task[Any] | None = None
+        self._outcome: Outcome | None = None
+        self._over = False
+        self._refusing = False
         self._fault: BaseException | None = None
+        self._patches: dict[str, bool] = {}
         self._cancelling = any(e.kind == CANCEL for e in claimed.entries)
         self._scheduled = False
         self._alarm: asyncio.TimerHandle | None = None
@@ -153,23 +165,48 @@ class Execution:
 
     def committed(self, entry: Entry) -> None:
         """Take note that an entry is durable: it will be delivered to the body in its turn."""
-        self._unflushed -= 1
         entry.settled = READY
-        self.wake()
+        self._acknowledge()
 
     def refused(self, entry: Entry, error: BaseException) -> None:
         """Take note that Postgres won't store an entry: record that instead, as the failure of the
-        step.
+        call.
         """
-        self._unflushed -= 1
         entry.settled = DROPPED
         call = self._open.get(entry.key)
-        if isinstance(call, StepCall) and not entry.failed:
-            refusal = PayloadError(f"Postgres refused the result of {call.label}: {error}")
-            self.steps.record_failure(call, record_error(refusal))
+        if self._over:
+            pass  # nobody waits for it any more
+        elif entry.kind in _CAN_FAIL and call is not None and not entry.failed:
+            refusal = PayloadError(f"Postgres refused {call.label}: {error}")
+            self.append(self.entry(call, True, error_text(refusal)))
         else:
             self._fault = error
-            self.wake()
+        self._acknowledge()
+
+    def _acknowledge(self) -> None:
+        self._acknowledged += 1
+        if self._barriers:
+            self._open_barriers()
+        self.wake()
+
+    def _open_barriers(self) -> None:
+        for target, future in self._barriers:
+            if target <= self._acknowledged and not future.done():
+                future.set_result(None)
+        self._barriers = [b for b in self._barriers if not b[1].done()]
+
+    async def flushed(self) -> None:
+        """Wait until all that was appended up to now is durable. For the worker's loop."""
+        if self._acknowledged < self._appended:
+            future = self.host.real_loop.create_future()
+            self._barriers.append((self._appended, future))
+            await future
+
+    def settled(self, entry: Entry, durable: bool) -> None:
+        """Take note of what became of an entry that was reserved."""
+        self._committing -= 1
+        entry.settled = READY if durable else DROPPED
+        self.wake()
 
     def seal(self) -> None:
         """Stop for good: nothing is launched or appended any more, and the body is dropped."""
@@ -183,7 +220,12 @@ class Execution:
     @property
     def closed(self) -> bool:
         """Whether nothing may be appended any more."""
-        return self.sealed or self._ending
+        return self.sealed or self._ending or self._over
+
+    @property
+    def unflushed(self) -> int:
+        """How many entries are not known to be durable."""
+        return self._appended - self._acknowledged + self._committing
 
     @property
     def waiting_for(self) -> str:
@@ -204,7 +246,7 @@ class Execution:
 
     def check_inside(self) -> None:
         """Refuse a durable call that comes from anywhere but this run's body."""
-        if self.sealed:
+        if self.sealed or self._refusing:
             raise RunSealed
         if not self._loop.running:
             raise ContextMisuseError(
@@ -216,6 +258,26 @@ class Execution:
     def next_key(self) -> str:
         """Return the key of the next durable call of the current branch."""
         return branch_of_task.get(self._loop.root).next_key()
+
+    def scoped(self, key: str) -> str:
+        """Return a key of this run that no other generation of it uses."""
+        return f"g{self.generation}:{key}" if self.generation else key
+
+    @property
+    def on_main_branch(self) -> bool:
+        """Whether the code that asks is the body itself, not a branch of it."""
+        return branch_of_task.get(self._loop.root) is self._loop.root
+
+    def patched(self, change: str) -> bool:
+        """Say whether this run takes the new way at a change of its code; see FlowContext."""
+        if change not in self._patches:
+            key = f"!patch:{change}"
+            recorded = self.replay.request(key, PATCH, change) is not None
+            self._patches[change] = recorded or not self.replay.went_on
+            if not recorded and self._patches[change]:
+                now = self.host.now()
+                self.append(Entry(key, 0, PATCH, change, False, None, self.claim, 1, now, 0))
+        return self._patches[change]
 
     def random(self) -> random.Random:
         """Return a generator that gives this call the same numbers on every replay."""
@@ -246,7 +308,7 @@ class Execution:
             call.released(self)
 
     def _timer_set(self, timer: DurableTimer) -> None:
-        if self.sealed:
+        if self.sealed or self._refusing:
             raise RunSealed
         self._request(
             TimerCall(
@@ -261,7 +323,7 @@ class Execution:
 
     def _advance(self) -> None:
         self._scheduled = False
-        if self.parked or self.closed:
+        if self.parked or self.sealed or self._ending:
             return
         try:
             if self._main is None:
@@ -269,18 +331,16 @@ class Execution:
             self._deliver_all()
         except NonDeterminismError as error:
             self._fault = self._fault or error
+        if self._fault is None and not self._over and not self.host.draining:
+            self._take_cancellations()
         if self._fault is not None:
             self._end(failure("paused", record_error(self._fault)))
-        elif self._main is not None and self._main.done():
-            if self._unflushed == 0:
-                self._end(
-                    outcome(
-                        self._main, self.workflow.output_shape, self._cancelling,
-                        self.host.max_payload,
-                    )
-                )  # fmt: skip
+        elif self._over:
+            if not self.unflushed:
+                assert self._outcome is not None
+                self._end(with_rollback_failures(self._outcome, self.rollback.failures))
         elif self.host.draining:
-            if not self.steps.running and not self._unflushed:
+            if not self.steps.running and not self.unflushed:
                 self._ending = True
                 self.host.release(self)
         else:
@@ -288,37 +348,75 @@ class Execution:
             self._settle()
 
     def _begin(self) -> None:
-        context = FlowContext(self)
+        self._context = FlowContext(self)
         shape = self.workflow.input_shape
         try:
             value = None if shape is None else shape.decode(self._input, "the input")
         except PayloadError as error:
             self._fault = error
             return
-        self._main = self._loop.create_main_task(self.workflow.begin(context, value))
+        self._main = self._loop.create_main_task(self.workflow.begin(self._context, value))
         self._loop.drain()
 
     def _deliver_all(self) -> None:
-        while self._fault is None and self._main is not None and not self._main.done():
+        while self._fault is None and not self._over and (main := self._main) is not None:
+            if main.done() and not self._next_phase(main):
+                return
             entry = self.replay.deliver() or self._next_in_line()
             if entry is None:
                 return
             self._loop.now = max(self._loop.now, entry.at)
-            self._deliver(entry, self._main)
+            self._deliver(entry)
             self._loop.drain()
+
+    def _next_phase(self, main: asyncio.Task[Any]) -> bool:
+        """Take note of how body or compensations ended; say whether something follows."""
+        if self._outcome is None:
+            shapes = (self.workflow.input_shape, self.workflow.output_shape)
+            self._body_ended(outcome(main, self.cancelled, shapes, self.host.max_payload))
+        else:
+            self._over = True
+        if self._over and (entry := self.replay.unasked()) is not None:
+            raise NonDeterminismError(entry.key, entry.label, None)
+        return not self._over
+
+    def _body_ended(self, result: Outcome) -> None:
+        self._outcome = result
+        if result.error is None or not self.rollback.registered:
+            self._over = True
+            return
+        self._drop_body()
+        assert self._context is not None
+        branch = Branch("!rollback.")
+        self._main = self._loop.create_main_task(self.rollback.run(self._context), branch)
+        self._loop.drain()
+
+    def _drop_body(self) -> None:
+        """Close what the body left, without letting it do anything durable, and its open calls."""
+        self._refusing = True
+        self._loop.close_tasks()
+        self._refusing = False
+        for call in list(self._open.values()):
+            self._release(call)
+        self._new.clear()
+
+    def _out_of_grace(self) -> None:
+        assert self.cancelled is not None
+        self._drop_body()
+        self._body_ended(cancelled(self.cancelled))
 
     def _next_in_line(self) -> Entry | None:
         """Take out the next entry, if it is durable; one that is not holds back those behind it."""
         line = self._line
         while line and line[0].settled != PENDING:
             entry = line.popleft()
-            if entry.settled == READY and entry.kind != ATTEMPT:
+            if entry.settled == READY and entry.kind not in _SILENT:
                 return entry
         return None
 
-    def _deliver(self, entry: Entry, main: asyncio.Task[Any]) -> None:
+    def _deliver(self, entry: Entry) -> None:
         if entry.kind == CANCEL:
-            main.cancel()
+            self._cancel(entry)
             return
         call = self._open.pop(entry.key, None)
         if entry.kind == SIGNAL and not entry.failed:
@@ -330,12 +428,39 @@ class Execution:
         if call is not None:
             call.resolve(entry)
 
+    def _cancel(self, entry: Entry) -> None:
+        if self._outcome is not None:  # compensations run already, and are not cancelled
+            return
+        assert self._main is not None
+        self.cancelled = ANY.decode(entry.value, "a cancellation")
+        self._request(
+            GraceCall(
+                key="!grace",
+                kind="timer",
+                name="grace",
+                when=self._loop.now + self.workflow.cancel_grace,
+                expired=self._out_of_grace,
+            )
+        )
+        self._main.cancel()
+
+    def _take_cancellations(self) -> None:
+        """Record the first request to cancel; a request to terminate counts at once, and always."""
+        while (signal := self.inbox.pop(CANCEL_SIGNAL)) is not None:
+            request = ANY.decode(signal.payload, "a cancellation")
+            if request["kind"] == "terminate":
+                self._drop_body()
+                self._outcome, self._over = cancelled(request), True
+                return
+            if not self._cancelling:
+                self._cancelling = True
+                now = self.host.now()
+                entry = Entry(
+                    "!cancel", 0, CANCEL, "cancel", False, signal.payload, self.claim, 1, now, 0
+                )
+                self.append(entry, signal.no)
+
     def _launch(self) -> None:
-        if not self._cancelling and (signal := self.inbox.pop(CANCEL_SIGNAL)) is not None:
-            self._cancelling = True
-            entry = Entry("!cancel", 0, CANCEL, "cancel", False, None, self.claim, 1, 0, 0)
-            entry.started_at = self.host.now()
-            self.append(entry, signal.no)
         while self._new:
             call = self._new.popleft()
             if self._open.get(call.key) is call:
@@ -352,7 +477,7 @@ class Execution:
         delay = None if due is None else due - self.host.now()
         if (
             self.steps.running
-            or self._unflushed
+            or self.unflushed
             or self._line
             or (delay is not None and delay <= self.host.hold)
         ):
@@ -370,7 +495,7 @@ class Execution:
     def _end(self, result: Outcome) -> None:
         self._ending = True
         self._cancel_alarm()
-        self.host.finish(self, result.status, result.output, result.error)
+        self.host.finish(self, result)
 
     # The journal
 
@@ -383,15 +508,28 @@ class Execution:
             call.key, 0, call.kind, call.name, failed, value, self.claim, attempt, started, 0
         )
 
-    def append(self, entry: Entry, taken: int | None = None) -> None:
+    def append(
+        self, entry: Entry, taken: int | None = None, effects: Sequence[Effect] = ()
+    ) -> None:
         """Give an entry its place in the run's order, and hand it to the journal writer.
 
-        ``taken`` is the number of the signal that it records.
+        ``taken`` is the number of the signal that it records; ``effects`` are written with it.
         """
+        self._place(entry)
+        self._appended += 1
+        if self._pipelined and not effects and self.unflushed < _MAX_AHEAD:
+            entry.settled = READY
+            self.wake()
+        self.host.append(self, entry, taken, effects)
+
+    def reserve(self, entry: Entry) -> None:
+        """Give an entry its place that is committed elsewhere; settled() follows."""
+        self._place(entry)
+        self._committing += 1
+
+    def _place(self, entry: Entry) -> None:
         self._seq += 1
         entry.seq = self._seq
         # Microseconds are what Postgres keeps: the body's clock must read the same on replay.
         entry.at = int(self.host.now() * 1e6) / 1e6
-        self._unflushed += 1
         self._line.append(entry)
-        self.host.append(self, entry, taken)

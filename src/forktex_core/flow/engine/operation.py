@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, override
 
 from forktex_core.flow.codec import ANY, Shape
 from forktex_core.flow.engine.runloop import DurableTimer
-from forktex_core.flow.errors import StepFailed, StepTimeout, type_name
-from forktex_core.flow.replay import Entry
+from forktex_core.flow.errors import PayloadError, StepFailed, StepTimeout, type_name
+from forktex_core.flow.replay import CHILD, Entry
 from forktex_core.flow.retry import NO_RETRY, Retry
+from forktex_core.flow.store.effects import Effect
 from forktex_core.flow.store.rows import Signal
 
 if TYPE_CHECKING:
@@ -73,12 +74,13 @@ class StepCall(Operation):
     retries: Retry = NO_RETRY
     timeout: float | None = None
     deadline: float | None = None
+    transactional: bool = False
     attempt: int = 0
     first_started: float = 0.0
     started: float = 0.0
-    resume_at: float | None = None
     task: asyncio.Task[None] | None = None
     abandoned: bool = False
+    committing: bool = False
 
     @override
     def launch(self, execution: "Execution") -> None:
@@ -126,6 +128,54 @@ class TimerCall(Operation):
     @override
     def resolve(self, entry: Entry) -> None:
         self.fire(self.timer)
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class GraceCall(Operation):
+    """The time that a cancelled body has to clean up."""
+
+    when: float
+    expired: Callable[[], None]
+
+    @override
+    def launch(self, execution: "Execution") -> None:
+        execution.timers.set(self.when, self)
+
+    @override
+    def fired(self, execution: "Execution") -> None:
+        execution.append(execution.entry(self, False, None))
+
+    @override
+    def resolve(self, entry: Entry) -> None:
+        self.expired()
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class EffectCall(Operation):
+    """Something that is written together with its entry: a start, a signal, a published value.
+
+    ``value`` is what the entry holds and the body gets.
+    """
+
+    effects: tuple[Effect, ...]
+    value: str | None = None
+
+    @override
+    def launch(self, execution: "Execution") -> None:
+        if self.kind == CHILD:
+            execution.has_children = True
+        execution.append(execution.entry(self, False, self.value), None, self.effects)
+
+    @override
+    def resolve(self, entry: Entry) -> None:
+        assert self.future is not None
+        if self.future.done():
+            return
+        value = ANY.decode(entry.value, self.label)
+        if entry.failed:
+            self.future.set_exception(PayloadError(value["message"]))
+        else:
+            self.future.set_result(value)
 
 
 @dataclass(slots=True, eq=False, kw_only=True)

@@ -14,13 +14,14 @@ import random
 from typing import TYPE_CHECKING, Any
 
 from forktex_core.flow.codec import ANY
-from forktex_core.flow.context import StepContext
 from forktex_core.flow.engine.operation import StepCall
 from forktex_core.flow.errors import PayloadError, StepTimeout, record_error, type_name
 from forktex_core.flow.replay import ATTEMPT
+from forktex_core.flow.step_context import StepContext
 
 if TYPE_CHECKING:
     from forktex_core.flow.engine.execution import Execution
+    from forktex_core.flow.engine.transaction import Transaction
 
 
 class Steps:
@@ -61,18 +62,24 @@ class Steps:
     def abandon(self, call: StepCall) -> None:
         """Interrupt a step that the body gave up."""
         call.abandoned = True
-        if call.task is not None and not self._execution.sealed:
-            call.task.cancel()
+        if not self._execution.sealed:
+            self._interrupt(call)
 
     def stop(self) -> None:
         """Interrupt all that runs."""
         for call in list(self.running):
-            if call.task is not None:
-                call.task.cancel()
+            self._interrupt(call)
+
+    def _interrupt(self, call: StepCall) -> None:
+        if call.task is not None and not call.committing:
+            call.task.cancel()
 
     async def _attempt(self, call: StepCall) -> None:
         execution = self._execution
         try:
+            if call.transactional:
+                await self._transact(call)
+                return
             result = await self._call(call)
         except asyncio.CancelledError as error:
             if not (call.abandoned or execution.sealed):
@@ -86,8 +93,23 @@ class Steps:
             if not execution.sealed:
                 execution.wake()
 
-    async def _call(self, call: StepCall) -> Any:
-        args = (StepContext(self._execution, call), *call.args) if call.takes_context else call.args
+    async def _transact(self, call: StepCall) -> None:
+        execution = self._execution
+
+        async def work(transaction: "Transaction") -> str:
+            result = await self._call(call, transaction)
+            await transaction.session.flush()
+            return self._encode(call, result)
+
+        try:
+            await execution.host.transactions.perform(execution, call, work)
+        except PayloadError as error:
+            self.record_failure(call, record_error(error))
+
+    async def _call(self, call: StepCall, transaction: "Transaction | None" = None) -> Any:
+        args = call.args
+        if call.takes_context:
+            args = (StepContext(self._execution, call, transaction), *args)
         limit = call.timeout
         if call.deadline is not None:
             left = call.first_started + call.deadline - call.started
@@ -111,14 +133,16 @@ class Steps:
     def _succeeded(self, call: StepCall, result: Any) -> None:
         execution = self._execution
         try:
-            text = call.shape.encode(
-                result, f"the result of step {call.name!r}", execution.host.max_payload
-            )
+            text = self._encode(call, result)
         except PayloadError as error:
             self.record_failure(call, record_error(error))
             return
         if not (call.abandoned or execution.closed):
             execution.append(execution.entry(call, False, text))
+
+    def _encode(self, call: StepCall, result: Any) -> str:
+        what = f"the result of step {call.name!r}"
+        return call.shape.encode(result, what, self._execution.host.max_payload)
 
     def _failed(self, call: StepCall, error: BaseException) -> None:
         now = self._execution.host.now()
