@@ -4,7 +4,9 @@
 machines on the same log.
 """
 
-from forktex_core.flow.context import FlowContext, StepContext
+from forktex_core.flow.children import ChildHandle
+from forktex_core.flow.context import FlowContext
+from forktex_core.flow.control import Progress
 from forktex_core.flow.engine.worker import WorkerSettings
 from forktex_core.flow.errors import (
     ContextMisuseError,
@@ -20,6 +22,7 @@ from forktex_core.flow.errors import (
     RunFinishedError,
     RunHalted,
     RunNotFoundError,
+    RunTimeout,
     SchemaTooNewError,
     StepFailed,
     StepTimeout,
@@ -28,10 +31,12 @@ from forktex_core.flow.errors import (
 from forktex_core.flow.flow import Flow
 from forktex_core.flow.graph.graph import Graph, GraphLimitError, NoTransitionError
 from forktex_core.flow.retry import Retry
+from forktex_core.flow.step_context import StepContext
 from forktex_core.flow.transitions import IllegalTransitionError
 from forktex_core.flow.workflow import Step, StepOptions, Workflow
 
 __all__ = [
+    "ChildHandle",
     "ContextMisuseError",
     "DatabaseUnavailableError",
     "DefinitionError",
@@ -46,12 +51,14 @@ __all__ = [
     "NonDeterminismError",
     "PayloadError",
     "PayloadTooLargeError",
+    "Progress",
     "Retry",
     "RunCancelled",
     "RunFailed",
     "RunFinishedError",
     "RunHalted",
     "RunNotFoundError",
+    "RunTimeout",
     "SchemaTooNewError",
     "Step",
     "StepContext",

@@ -16,7 +16,9 @@ from uuid import UUID
 
 from forktex_core.flow.codec import ANY, Shape
 from forktex_core.flow.context import FlowContext
+from forktex_core.flow.control import Control
 from forktex_core.flow.engine.results import Results
+from forktex_core.flow.engine.transaction import Transactions
 from forktex_core.flow.engine.wakeup import Notifier
 from forktex_core.flow.engine.worker import Worker, WorkerSettings
 from forktex_core.flow.errors import (
@@ -26,22 +28,30 @@ from forktex_core.flow.errors import (
     RunNotFoundError,
 )
 from forktex_core.flow.graph.graph import Graph
-from forktex_core.flow.identity import new_run_id
+from forktex_core.flow.identity import as_run_id, new_run_id
+from forktex_core.flow.outgoing import check_signal
 from forktex_core.flow.retry import NO_RETRY, Retry, seconds
 from forktex_core.flow.store.connection import Link, Pool, connect, plain_dsn
 from forktex_core.flow.store.migrate import migrate
 from forktex_core.flow.store.store import Store
-from forktex_core.flow.workflow import Registry, Step, StepOptions, Workflow, check_name
+from forktex_core.flow.workflow import (
+    CANCEL_GRACE,
+    Durability,
+    Registry,
+    Step,
+    StepOptions,
+    Workflow,
+    check_name,
+    check_priority,
+)
 
 type Body[I, O] = (
     Callable[[FlowContext, I], Coroutine[Any, Any, O]]
     | Callable[[FlowContext], Coroutine[Any, Any, O]]
 )
 
-_MAX_PRIORITY = 32767
 
-
-class Flow:
+class Flow(Control):
     """Durable execution on one Postgres schema.
 
     Args:
@@ -94,6 +104,7 @@ class Flow:
         retries: Retry = NO_RETRY,
         timeout: float | timedelta | None = None,
         deadline: float | timedelta | None = None,
+        transactional: bool = False,
     ) -> "_StepDecorator": ...
     def step(
         self,
@@ -104,6 +115,7 @@ class Flow:
         retries: Retry = NO_RETRY,
         timeout: float | timedelta | None = None,
         deadline: float | timedelta | None = None,
+        transactional: bool = False,
     ) -> Any:
         """Make a function a step: ``@flow.step``, or ``@flow.step(retries=..., timeout=...)``.
 
@@ -112,17 +124,26 @@ class Flow:
         Raises:
             DefinitionError: the function or its name is not fit for a step.
         """
-        options = StepOptions(name, retries, timeout, deadline)
+        options = StepOptions(name, retries, timeout, deadline, transactional)
         return (lambda function: Step(function, options)) if fn is None else Step(fn, options)
 
     def workflow[I, O](
-        self, *, name: str | None = None, version: int = 1
+        self,
+        *,
+        name: str | None = None,
+        version: int = 1,
+        durability: Durability = "commit",
+        cancel_grace: float | timedelta = CANCEL_GRACE,
     ) -> Callable[[Body[I, O]], Workflow[I, O]]:
         """Register an ``async def body(ctx)`` or ``body(ctx, input)`` as a workflow.
 
         Args:
             name: what runs are started by; the function's name by default.
             version: to be raised whenever the body changes in a way that replay would notice.
+            durability: ``commit``: a step's result is durable before the body goes on.
+                ``pipelined``: the body goes on at once; a crash repeats the steps of the last
+            moments. cancel_grace: seconds (or a timedelta) that a cancelled body has to clean up;
+                then it is dropped and its compensations run.
 
         Raises:
             DefinitionError: the body, name or version is not fit, or taken.
@@ -130,7 +151,11 @@ class Flow:
 
         def register(fn: Body[I, O]) -> Workflow[I, O]:
             workflow: Workflow[I, O] = Workflow(
-                fn, getattr(fn, "__name__", "") if name is None else name, version
+                fn,
+                getattr(fn, "__name__", "") if name is None else name,
+                version,
+                durability=durability,
+                cancel_grace=cancel_grace,
             )
             self._registry.add(workflow)
             return workflow
@@ -166,7 +191,11 @@ class Flow:
             await connection.close()
         pool = Pool(self._dsn, self._pool_size, "forktex-flow", prepared=not self._pooled)
         await pool.open()
-        self._opened = _Opened(self.schema, pool, self._link)
+        store = Store(pool, self.schema)
+        transactions = Transactions(
+            self._dsn, self.schema, store, prepared=not self._pooled, size=self._pool_size
+        )
+        self._opened = _Opened(self.schema, pool, self._link, transactions)
 
     async def close(self) -> None:
         """Stop the workers of this Flow and close all connections; safe to repeat."""
@@ -298,7 +327,7 @@ class Flow:
             RunNotFoundError: there is no such run.
         """
         opened = self._open
-        run_id = _uuid(run_id)
+        run_id = as_run_id(run_id)
         outcome = await opened.results.wait(run_id, None if timeout is None else seconds(timeout))
         return outcome.unwrap(self._output_shape(outcome.workflow, outcome.version))
 
@@ -337,8 +366,8 @@ class Flow:
             PayloadError: the payload can't be carried.
         """
         opened = self._open
-        run_id = _uuid(run_id)
-        check_name(name, "signal")
+        run_id = as_run_id(run_id)
+        check_signal(name)
         text = Shape(type(payload)).encode(
             payload, f"the payload of signal {name!r}", self._max_payload
         )
@@ -381,6 +410,7 @@ class Flow:
             max_payload=self._max_payload,
             session_lock=not self._pooled or self._direct_dsn is not None,
             on_finished=opened.results.ended_here,
+            transactions=opened.transactions,
         )
         self._workers.append(worker)
         try:
@@ -451,8 +481,11 @@ class _StepDecorator(Protocol):
 class _Opened:
     """What exists only while a Flow is open."""
 
-    def __init__(self, schema: str, pool: Pool, link: Callable[[str], Link]) -> None:
+    def __init__(
+        self, schema: str, pool: Pool, link: Callable[[str], Link], transactions: Transactions
+    ) -> None:
         self.pool = pool
+        self.transactions = transactions
         self.store = Store(pool, schema)
         self.notifier = Notifier(self.store, schema)
         self.results = Results(self.store, schema, link)
@@ -461,6 +494,7 @@ class _Opened:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.notifier.flush(), 5)
         await self.results.close()
+        await self.transactions.close()
         await self.pool.close()
 
 
@@ -485,19 +519,7 @@ def _due(delay: float | timedelta | None, at: datetime | None) -> datetime | Non
 
 def _check_start(queue: str, priority: int) -> None:
     check_name(queue, "queue")
-    if not -_MAX_PRIORITY <= priority <= _MAX_PRIORITY:
-        raise ValueError(
-            f"priority must lie between -{_MAX_PRIORITY} and {_MAX_PRIORITY}, not {priority}"
-        )
-
-
-def _uuid(run_id: UUID | str) -> UUID:
-    if isinstance(run_id, UUID):
-        return run_id
-    try:
-        return UUID(run_id)
-    except (ValueError, AttributeError, TypeError) as error:
-        raise ValueError(f"a run id is a UUID, not {run_id!r}") from error
+    check_priority(priority)
 
 
 @contextlib.contextmanager

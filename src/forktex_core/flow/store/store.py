@@ -9,11 +9,12 @@ from uuid import UUID
 
 from forktex_core.flow.replay import Entry
 from forktex_core.flow.store.connection import Statements
+from forktex_core.flow.store.effects import EffectQueries, Woken, woken
 from forktex_core.flow.store.rows import Claimed, Signal
 from forktex_core.flow.store.sql import queries
 
 
-class Store:
+class Store(EffectQueries):
     """The queries of a schema, run on a pool or on a link."""
 
     def __init__(self, statements: Statements, schema: str) -> None:
@@ -97,12 +98,21 @@ class Store:
         return {row["run_id"]: row["outcome"] for row in rows}
 
     async def finish_runs(
-        self, worker: int, endings: Sequence[tuple[UUID, int, str, str | None, str | None]]
-    ) -> list[Any]:
-        """End runs, (id, claim, status, output, error) each; return the rows of those that were
-        still ours.
+        self,
+        worker: int,
+        endings: Sequence[tuple[UUID, int, str, str | None, str | None]],
+        closing: Sequence[UUID] = (),
+        cancel: str = "",
+        terminate: str = "",
+    ) -> list[Woken]:
+        """End runs, (id, claim, status, output, error) each; return those that were still ours, and
+        who is to be told.
+
+        The children of ``closing`` get the payload ``cancel`` or ``terminate``, by their policy.
         """
-        return await self._rows("finish_runs", worker, *zip(*endings, strict=True))
+        columns = zip(*endings, strict=True)
+        rows = await self._rows("finish_runs", worker, *columns, list(closing), cancel, terminate)
+        return [woken(row) for row in rows]
 
     async def claims_of(self, runs: Sequence[UUID]) -> list[Any]:
         """Return id, claim and status of runs."""
@@ -207,6 +217,7 @@ def _claimed(row: Any) -> Claimed:
         parent_id=row["parent_id"],
         parent_key=row["parent_key"],
         metadata=row["metadata"],
+        generation=row["attempt"],
     )
 
 

@@ -2,7 +2,8 @@
 -- SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 
 -- Claims up to p_slots due runs for a living worker and returns them (part 'r'), then, in a fresh snapshot, the journals
--- of those that the worker doesn't hold warm (part 'j') and the signals not yet taken (part 's').
+-- of those that the worker doesn't hold warm (part 'j') and the signals not yet taken (part 's'). In part 'r' no is the
+-- run's signal_seq and attempt its generation.
 --
 -- The candidates of every (queue, lane, priority) come from one index probe each, so a backlog that nobody serves, or a
 -- hundred thousand timers of another priority, cost nothing. They are chosen without locks and then locked in id order,
@@ -58,7 +59,7 @@ BEGIN
     IF cardinality(v_taken) = 0 THEN
         RETURN;
     END IF;
-    RETURN QUERY SELECT 'r', r.id, r.signal_seq, NULL, NULL, NULL, NULL::boolean, r.input::text, r.claim, NULL::integer,
+    RETURN QUERY SELECT 'r', r.id, r.signal_seq, NULL, NULL, NULL, NULL::boolean, r.input::text, r.claim, r.generation,
                         r.started_at, r.workflow, r.version, r.queue, r.parent_id, r.parent_key, r.metadata::text
                  FROM {schema}.run r WHERE r.id = ANY (v_taken);
     -- A warm run is up to date exactly when nobody claimed it in between.

@@ -34,7 +34,10 @@ SELECT * FROM {schema}.claim_runs($1, $2, $3, $4, $5, $6)
 SELECT * FROM {schema}.park_runs($1, $2, $3, $4, $5, $6)
 
 -- name: finish_runs
-SELECT * FROM {schema}.finish_runs($1, $2, $3, $4, $5, $6)
+SELECT * FROM {schema}.finish_runs($1, $2, $3, $4, $5, $6, $7, $8, $9)
+
+-- name: continue_runs
+SELECT * FROM {schema}.continue_runs($1, $2, $3, $4)
 
 -- name: release_runs
 -- A worker that drains gives its runs back: due again at once.
@@ -49,3 +52,8 @@ SELECT id, claim, status FROM {schema}.run WHERE id = ANY ($1::uuid[])
 -- name: held_runs
 -- What a worker holds, save what it may be claiming at this moment.
 SELECT id, claim FROM {schema}.run WHERE worker_id = $1 AND claimed_at < clock_timestamp() - interval '2 s'
+
+-- name: published
+-- A value that a run published, and whether there is such a run at all.
+SELECT r.id, p.key, p.value::text AS value FROM {schema}.run r
+LEFT JOIN {schema}.published p ON p.run_id = r.id AND p.key = $2 WHERE r.id = $1

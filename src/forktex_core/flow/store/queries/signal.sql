@@ -9,3 +9,6 @@ SELECT * FROM {schema}.send_signal($1, $2, $3, $4)
 SELECT s.run_id, s.no, s.name, s.payload::text AS payload, s.sent_at FROM {schema}.signal s
 JOIN unnest($1::uuid[], $2::bigint[]) AS a(id, seen) ON s.run_id = a.id AND s.no > a.seen
 WHERE NOT s.taken ORDER BY s.run_id, s.no
+
+-- name: put_signals
+SELECT * FROM {schema}.put_signals($1, $2, $3)
