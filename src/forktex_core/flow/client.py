@@ -15,19 +15,39 @@ from forktex_core.flow.engine.results import Results
 from forktex_core.flow.engine.wakeup import Notifier
 from forktex_core.flow.engine.worker import Worker
 from forktex_core.flow.errors import DefinitionError, FlowNotOpenError
+from forktex_core.flow.store.base import Codec
 from forktex_core.flow.store.connection import Link, Pool
+from forktex_core.flow.store.control import ControlStore
+from forktex_core.flow.store.queues import QueueStore
+from forktex_core.flow.store.retention import RetentionStore
+from forktex_core.flow.store.schedules import ScheduleStore
 from forktex_core.flow.store.store import Store
-from forktex_core.flow.workflow import Registry, Workflow
+from forktex_core.flow.workflow import Registry, Workflow, check_name
+
+_MAX_PRIORITY = 32767
 
 
 class Opened:
     """What exists only while a Flow is open."""
 
-    def __init__(self, schema: str, pool: Pool, link: Callable[[str], Link]) -> None:
+    def __init__(
+        self,
+        schema: str,
+        pool: Pool,
+        link: Callable[[str], Link],
+        *,
+        codec: Codec | None,
+        listen: bool,
+    ) -> None:
         self.pool = pool
-        self.store = Store(pool, schema)
+        self.store = Store(pool, schema, codec)
+        self.control = self.store.beside(ControlStore)
+        self.queues = self.store.beside(QueueStore)
+        self.schedules = self.store.beside(ScheduleStore)
+        self.retention = self.store.beside(RetentionStore)
         self.notifier = Notifier(self.store, schema)
-        self.results = Results(self.store, schema, link)
+        self.results = Results(self.store, schema, link, listen=listen)
+        self.keyed_queues: set[str] = set()
 
     async def close(self) -> None:
         with contextlib.suppress(TimeoutError):
@@ -52,6 +72,7 @@ class Client:
     _registry: Registry
     _workers: list[Worker]
     _max_payload: int
+    schema: str
 
     @property
     def _open(self) -> Opened:
@@ -92,6 +113,23 @@ class Client:
         workflow = self._registry.find(name, version)
         return ANY if workflow is None else workflow.output_shape
 
+    async def _check_key(self, queue: str, key: str | None) -> None:
+        """A queue that is used with keys has a row; this process makes sure of it once."""
+        if key is None:
+            return
+        check_name(key, "key")
+        if queue not in self._open.keyed_queues:
+            await self._open.queues.ensure_queue(queue)
+            self._open.keyed_queues.add(queue)
+
+    def _tell_of_revocation(self, worker_id: int | None) -> None:
+        if worker_id is None:
+            return
+        for worker in self._workers:
+            if worker.worker_id == worker_id:
+                worker.local_revocation()
+        self._open.notifier.revoked(worker_id)
+
     def _tell_of_work(self, queue: str) -> None:
         for worker in self._workers:
             worker.local_work(queue)
@@ -113,3 +151,12 @@ def run_uuid(run_id: UUID | str) -> UUID:
         return UUID(run_id)
     except (ValueError, AttributeError, TypeError) as error:
         raise ValueError(f"a run id is a UUID, not {run_id!r}") from error
+
+
+def check_start(queue: str, priority: int) -> None:
+    """Raise DefinitionError or ValueError when a queue or a priority can't be."""
+    check_name(queue, "queue")
+    if not -_MAX_PRIORITY <= priority <= _MAX_PRIORITY:
+        raise ValueError(
+            f"priority must lie between -{_MAX_PRIORITY} and {_MAX_PRIORITY}, not {priority}"
+        )

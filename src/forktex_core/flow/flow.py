@@ -19,19 +19,18 @@ from forktex_core.flow.control import Control
 from forktex_core.flow.engine.worker import Worker, WorkerSettings
 from forktex_core.flow.errors import DefinitionError
 from forktex_core.flow.graph.graph import Graph
+from forktex_core.flow.queueing import Queueing
+from forktex_core.flow.retaining import Retaining
 from forktex_core.flow.retry import NO_RETRY, Retry
+from forktex_core.flow.scheduling import Scheduling
 from forktex_core.flow.starting import Starting
+from forktex_core.flow.store.base import Codec
 from forktex_core.flow.store.connection import Link, Pool, connect, plain_dsn
 from forktex_core.flow.store.migrate import migrate
 from forktex_core.flow.workflow import Registry, Step, StepOptions, Workflow
 
-type Body[I, O] = (
-    Callable[[FlowContext, I], Coroutine[Any, Any, O]]
-    | Callable[[FlowContext], Coroutine[Any, Any, O]]
-)
 
-
-class Flow(Starting, Control):
+class Flow(Starting, Control, Queueing, Scheduling, Retaining):
     """Durable execution on one Postgres schema.
 
     Args:
@@ -43,6 +42,8 @@ class Flow(Starting, Control):
             statements.
         pool_size: connections for callers at most; a worker takes four more.
         max_payload_bytes: limit for each input, output, step result and signal payload, as JSON.
+        codec: two functions from str to str, (encode, decode), that every value passes on its way
+            to the database and back: to encrypt or compress. Metadata and names are not encoded.
 
     Making a Flow does no I/O. Use ``async with flow:``, or open() and close().
     """
@@ -56,6 +57,7 @@ class Flow(Starting, Control):
         pooled: bool = False,
         pool_size: int = 10,
         max_payload_bytes: int = 2 * 1024 * 1024,
+        codec: Codec | None = None,
     ) -> None:
         self._opened: Opened | None = None
         self.schema = schema
@@ -64,6 +66,7 @@ class Flow(Starting, Control):
         self._pooled = pooled
         self._pool_size = pool_size
         self._max_payload = max_payload_bytes
+        self._codec = codec
         self._registry = Registry()
         self._workers: list[Worker] = []
 
@@ -105,9 +108,7 @@ class Flow(Starting, Control):
         options = StepOptions(name, retries, timeout, deadline)
         return (lambda function: Step(function, options)) if fn is None else Step(fn, options)
 
-    def workflow[I, O](
-        self, *, name: str | None = None, version: int = 1
-    ) -> Callable[[Body[I, O]], Workflow[I, O]]:
+    def workflow(self, *, name: str | None = None, version: int = 1) -> "_WorkflowDecorator":
         """Register an ``async def body(ctx)`` or ``body(ctx, input)`` as a workflow.
 
         Args:
@@ -118,8 +119,8 @@ class Flow(Starting, Control):
             DefinitionError: the body, name or version is not fit, or taken.
         """
 
-        def register(fn: Body[I, O]) -> Workflow[I, O]:
-            workflow: Workflow[I, O] = Workflow(
+        def register(fn: Any) -> Workflow[Any, Any]:
+            workflow: Workflow[Any, Any] = Workflow(
                 fn, getattr(fn, "__name__", "") if name is None else name, version
             )
             self._registry.add(workflow)
@@ -149,14 +150,16 @@ class Flow(Starting, Control):
         """
         if self._opened is not None:
             return
-        connection = await connect(self._direct_dsn or self._dsn, "forktex-flow migrate")
+        session = not self._pooled or self._direct_dsn is not None
+        dsn = self._direct_dsn or self._dsn
+        connection = await connect(dsn, "forktex-flow migrate", session=session)
         try:
             await migrate(connection, self.schema)
         finally:
             await connection.close()
         pool = Pool(self._dsn, self._pool_size, "forktex-flow", prepared=not self._pooled)
         await pool.open()
-        self._opened = Opened(self.schema, pool, self._link)
+        self._opened = Opened(self.schema, pool, self._link, codec=self._codec, listen=session)
 
     async def close(self) -> None:
         """Stop the workers of this Flow and close all connections; safe to repeat."""
@@ -211,6 +214,8 @@ class Flow(Starting, Control):
             max_payload=self._max_payload,
             session_lock=not self._pooled or self._direct_dsn is not None,
             on_finished=opened.results.ended_here,
+            codec=self._codec,
+            export=lambda: self._exporter,
         )
         self._workers.append(worker)
         try:
@@ -219,6 +224,17 @@ class Flow(Starting, Control):
         finally:
             self._workers.remove(worker)
             worker.stopped.set()
+
+
+class _WorkflowDecorator(Protocol):
+    @overload
+    def __call__[I, O](
+        self, fn: Callable[[FlowContext, I], Coroutine[Any, Any, O]], /
+    ) -> Workflow[I, O]: ...
+    @overload
+    def __call__[O](
+        self, fn: Callable[[FlowContext], Coroutine[Any, Any, O]], /
+    ) -> Workflow[None, O]: ...
 
 
 class _StepDecorator(Protocol):

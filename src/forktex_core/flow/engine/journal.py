@@ -51,6 +51,8 @@ class JournalWriter:
         self._on_lost = on_lost
         self._items: list[Item] = []
         self._filled = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._settled.set()
         self.flushes = 0
 
     def append(self, item: Item) -> None:
@@ -64,7 +66,13 @@ class JournalWriter:
             await self._filled.wait()
             self._filled.clear()
             while batch := self._take():
+                self._settled.clear()
                 await self._flush(batch)
+                self._settled.set()
+
+    async def settled(self) -> None:
+        """Wait until the flush that is under way, if any, has ended."""
+        await self._settled.wait()
 
     def _take(self) -> list[Item]:
         batch, self._items = self._items[:_MAX_BATCH], self._items[_MAX_BATCH:]
@@ -80,7 +88,7 @@ class JournalWriter:
     async def _flush(self, batch: list[Item]) -> None:
         worker = self._worker_id()
         rows = [_row(execution, entry) for execution, entry, _ in batch]
-        taken = [(execution.run_id, no) for execution, _, no in batch if no is not None]
+        taken = [(e.run_id, no, entry.seq) for e, entry, no in batch if no is not None]
         backoff = Backoff()
         while True:
             try:

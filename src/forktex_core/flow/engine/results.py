@@ -13,7 +13,13 @@ from uuid import UUID
 
 from forktex_core.flow.codec import ANY, Shape
 from forktex_core.flow.engine.wakeup import channel
-from forktex_core.flow.errors import RunCancelled, RunFailed, RunHalted, RunNotFoundError
+from forktex_core.flow.errors import (
+    PayloadError,
+    RunCancelled,
+    RunFailed,
+    RunHalted,
+    RunNotFoundError,
+)
 from forktex_core.flow.store.connection import Link
 from forktex_core.flow.store.store import Store
 
@@ -46,13 +52,17 @@ class Results:
         store: queries on the pool.
         schema: the schema of the tables.
         link: makes a connection of our own, to listen on.
+        listen: whether that connection is a session, which hears notifications.
     """
 
-    def __init__(self, store: Store, schema: str, link: Callable[[str], Link]) -> None:
+    def __init__(
+        self, store: Store, schema: str, link: Callable[[str], Link], *, listen: bool = True
+    ) -> None:
         self._store = store
         self._channel = channel(schema, "done")
         self._link = link("results")
-        self._link.on_connect = self._listen
+        if listen:
+            self._link.on_connect = self._listen
         self._waiting: dict[UUID, list[asyncio.Future[Outcome]]] = {}
         self._news = asyncio.Event()
         self._ended: set[UUID] = set()
@@ -126,9 +136,18 @@ class Results:
         if not runs:
             return
         for row in await self._store.outcomes(runs):
-            outcome = Outcome(
-                row["workflow"], row["version"], row["status"], row["output"], row["error"]
-            )
+            outcome, fault = self._outcome(row)
             for future in self._waiting.pop(row["id"], []):
-                if not future.done():
+                if future.done():
+                    continue
+                if outcome is None:
+                    future.set_exception(fault or PayloadError("the outcome can't be read"))
+                else:
                     future.set_result(outcome)
+
+    def _outcome(self, row: Any) -> tuple[Outcome | None, PayloadError | None]:
+        try:
+            output, error = self._store.decode(row["output"]), self._store.decode(row["error"])
+        except PayloadError as fault:
+            return None, fault
+        return Outcome(row["workflow"], row["version"], row["status"], output, error), None

@@ -31,8 +31,8 @@ WITH fence AS MATERIALIZED (
     WHERE NOT e.run_id = ANY (fence.revoked)
     ON CONFLICT (run_id, key) DO NOTHING RETURNING 1
 ), taken AS (
-    UPDATE {schema}.signal s SET taken = true
-    FROM fence, unnest($13::uuid[], $14::bigint[]) AS t(run_id, no)
+    UPDATE {schema}.signal s SET taken = true, taken_seq = t.seq
+    FROM fence, unnest($13::uuid[], $14::bigint[], $15::integer[]) AS t(run_id, no, seq)
     WHERE s.run_id = t.run_id AND s.no = t.no AND NOT t.run_id = ANY (fence.revoked)
 ) SELECT count(*) FROM added
 
