@@ -132,12 +132,7 @@ class Worker(Host):
             self._links["pulse"], schema, self._identity, self._clock,
             session_lock=session_lock, on_notify=self._heard, on_new_life=self._new_life,
         )  # fmt: skip
-        self._leader = Leader(
-            pool_store, schema, session_lock=session_lock, lease=settings.lease,
-            on_freed=self._freed, on_told=self._told, on_finished=self._ended_by_leader,
-            fire=FireSchedules(pool_store.beside(ScheduleStore), self._freed),
-            prune=Prune(pool_store.beside(RetentionStore), export),
-        )  # fmt: skip
+        self._leader = self._candidate(schema, export, session_lock=session_lock)
         self._journal = JournalWriter(stores["journal"], self._worker_id, self.lost, self.woken)
         self._endings = Endings(
             stores["endings"], self._worker_id, on_finished=self._finished, on_parked=self._parked,
@@ -159,6 +154,17 @@ class Worker(Host):
         self._unsure_until = 0.0
         self.ready = asyncio.Event()
         self.stopped = asyncio.Event()
+
+    def _candidate(
+        self, schema: str, export: Callable[[], Exporter | None], *, session_lock: bool
+    ) -> Leader:
+        store = self._pool_store
+        return Leader(
+            store, schema, session_lock=session_lock, lease=self.settings.lease,
+            on_freed=self._freed, on_told=self._told, on_finished=self._ended_by_leader,
+            fire=FireSchedules(store.beside(ScheduleStore), self._freed),
+            prune=Prune(store.beside(RetentionStore), export),
+        )  # fmt: skip
 
     @property
     @override
