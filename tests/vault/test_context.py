@@ -71,6 +71,10 @@ def test_a_single_part_needs_no_tuple() -> None:
         (("a", 1.5), TypeError),
         (("a", True), TypeError),
         (("a", b"x"), TypeError),
+        (b"xy", TypeError),
+        ({"a", "b"}, TypeError),
+        (1.5, TypeError),
+        (True, TypeError),
     ],
 )
 def test_a_context_that_names_no_place_is_refused(
