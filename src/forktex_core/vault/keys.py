@@ -47,11 +47,18 @@ def encode_context(context: Context) -> bytes:
     if not isinstance(parts, tuple | list):
         msg = f"a context is a part or a tuple of parts, not {type(context).__name__}"
         raise TypeError(msg)
-    encoded = b"".join(map(_encode_part, parts))
-    if not encoded:
+    if not parts:
         msg = "a context needs at least one part, such as ('table', 'column', row_id)"
         raise ValueError(msg)
-    return encoded
+    try:
+        return _encode_parts(*parts)
+    except TypeError:  # An unhashable part: only the function itself says what is wrong with it.
+        return _encode_parts.__wrapped__(*parts)
+
+
+@lru_cache(_BOUND_KEYS, typed=True)
+def _encode_parts(*parts: Part) -> bytes:
+    return b"".join(map(_encode_part, parts))
 
 
 def _encode_part(part: object) -> bytes:
