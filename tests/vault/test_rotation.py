@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 
 from forktex_core.vault import DecryptionError, RotationError, RotationProgress, Vault, rotate_blobs
 from tests.vault.conftest import Sessions
+from tests.vault.exposure import shown, shown_by_rich
 from tests.vault.models import BOTH, NEW, OLD, Credential, Legacy, Person, Setting
 
 KEYS: dict[str, Any] = {"old": OLD, "new": NEW}
@@ -443,6 +444,7 @@ async def test_a_failing_database_is_wrapped(sessions: Sessions, engine: AsyncEn
     with pytest.raises(RotationError, match="disk on fire") as caught:
         await rotate_blobs(sessions, batch_size=10, **PAYLOAD)
     assert caught.value.__cause__ is not None
+    assert '"i"' not in shown(caught.value) + shown_by_rich(caught.value)  # No plaintext.
     assert caught.value.report.rotated == await on_key(sessions, NEW) == 30
 
 

@@ -56,6 +56,11 @@ def encode_context(context: Context) -> bytes:
         return _encode_parts.__wrapped__(*parts)
 
 
+def bind(context: Context | None) -> bytes | None:
+    """Encode a context; None is none."""
+    return None if context is None else encode_context(context)
+
+
 @lru_cache(_BOUND_KEYS, typed=True)
 def _encode_parts(*parts: Part) -> bytes:
     return b"".join(map(_encode_part, parts))

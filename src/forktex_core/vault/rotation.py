@@ -38,7 +38,7 @@ from forktex_core.vault.blobs import BARE, Blobs, Extract, Fresh
 from forktex_core.vault.columns import Encrypted
 from forktex_core.vault.errors import RotationError, VaultError
 from forktex_core.vault.keyring import Keyring
-from forktex_core.vault.keys import Context
+from forktex_core.vault.keys import Context, bind
 from forktex_core.vault.report import CorruptRow, RotationProgress, RotationReport
 from forktex_core.vault.token import split, timestamp
 from forktex_core.vault.vault import Vault
@@ -144,7 +144,7 @@ class _Opened:
     fingerprint: str
     data: bytes
     created: int
-    context: Context | None
+    bound: bytes | None
     digests: tuple[str | None, ...]
 
 
@@ -287,7 +287,8 @@ class _Rotation:
     def _open_row(self, key: tuple[Any, ...], text: str) -> _Opened:
         fingerprint, bare = split(text)
         context = self.context(self._named(key)) if callable(self.context) else self.context
-        data, opened_by = self.reader.unseal(fingerprint, bare, context)
+        bound = bind(context)
+        data, opened_by = self.reader.unseal(fingerprint, bare, bound)
         return _Opened(
             key=key,
             text=text,
@@ -295,7 +296,7 @@ class _Rotation:
             fingerprint=opened_by,
             data=data,
             created=timestamp(bare),
-            context=context,
+            bound=bound,
             digests=self._digests(data),
         )
 
@@ -312,7 +313,7 @@ class _Rotation:
             Fresh(
                 key=row.key,
                 was=row.text,
-                becomes=self.new.keyring.seal(row.data, row.created, row.context, envelope=True),
+                becomes=self.new.keyring.seal(row.data, row.created, row.bound, envelope=True),
                 digests=row.digests,
             )
             for row in rows
