@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Column as C
-from sqlalchemy import LargeBinary, MetaData, Table, func, insert, select, text, update
+from sqlalchemy import Integer, LargeBinary, MetaData, Table, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 
 from forktex_core.vault import DecryptionError, RotationError, RotationProgress, Vault, rotate_blobs
@@ -110,23 +110,23 @@ async def test_composite_keys_and_several_tables_in_one_transaction(sessions: Se
 
 
 async def test_json_columns_and_bare_tokens(sessions: Sessions) -> None:
-    """A token in JSONB is a JSON string; bare tokens of either key become enveloped ones."""
+    """A token in JSONB or JSON is a string; bare tokens of either key become enveloped ones."""
     async with sessions() as session:
         for i, vault in enumerate([OLD, NEW, OLD]):
             token = vault.encrypt(i, envelope=i == 2)
-            session.add(Legacy(id=i, text=token, doc=token))
-        session.add(Legacy(id=3))
+            session.add(Legacy(id=i, text=token, doc=token, raw=token))
+        session.add_all([Legacy(id=3), Legacy(id=4, doc=None, raw=None)])  # NULL, and JSON's null.
         await session.commit()
     dry = await rotate_blobs(sessions, table=Legacy, column="doc", dry_run=True, **KEYS)
     assert dry.keys == {OLD.fingerprint: 2, NEW.fingerprint: 1}
     assert (dry.rotated, dry.remaining) == (0, 3)
-    for column in ("doc", "text"):
+    for column in ("doc", "raw", "text"):
         report = await rotate_blobs(sessions, table=Legacy, column=column, **KEYS)
         assert report.rotated == 3
     async with sessions() as session:
         rows = list(await session.scalars(select(Legacy).order_by(Legacy.id)))
     for row in rows[:3]:
-        assert NEW.decrypt(row.doc) == NEW.decrypt(row.text) == row.id
+        assert NEW.decrypt(row.doc) == NEW.decrypt(row.raw) == NEW.decrypt(row.text) == row.id
         assert row.doc.startswith(f"fk1:{NEW.fingerprint}:")
     assert (rows[3].doc, rows[3].text) == (None, None)
 
@@ -332,6 +332,23 @@ async def test_progress_is_told_after_each_batch(sessions: Sessions) -> None:
     assert report.rotated == 27
 
 
+async def test_what_is_written_behind_a_pass_is_found(sessions: Sessions) -> None:
+    """A service on the old key writes rows that a pass has been at: twice, so three passes."""
+    await fill(sessions)
+    late = [3, 4]
+
+    async def write(progress: RotationProgress) -> None:
+        if progress.done >= COUNT and late:
+            async with sessions() as session:
+                row = Credential.id == uuid.UUID(int=late.pop())
+                await session.execute(update(Credential).where(row).values(payload={"i": 0}))
+                await session.commit()
+
+    report = await rotate_blobs(sessions, batch_size=10, progress=write, **PAYLOAD)
+    assert (report.rotated, report.remaining) == (COUNT + 2, 0)
+    assert await on_key(sessions, NEW) == COUNT
+
+
 async def test_autocommit_loses_no_update(engine: AsyncEngine, sessions: Sessions) -> None:
     """A value written between a batch's read and its write stays, though nothing is locked."""
     async with sessions() as session:
@@ -456,6 +473,7 @@ async def test_a_failing_database_is_wrapped(sessions: Sessions, engine: AsyncEn
         ({"table": Table("t", MetaData(), C("a"))}, "no column"),
         ({"table": Table("t", MetaData(), C("payload"))}, "no primary key"),
         ({"table": Table("t", MetaData(), C("payload", LargeBinary))}, "convert_from"),
+        ({"table": Table("t", MetaData(), C("payload", Integer))}, "INTEGER, which holds no"),
         ({"batch_size": 0}, "at least 1"),
         ({"index": {"payload": str}}, "no BlindIndex"),
     ],

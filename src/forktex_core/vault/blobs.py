@@ -14,15 +14,22 @@ from typing import Any
 from sqlalchemy import (
     ARRAY,
     JSON,
+    Boolean,
     Column,
     ColumnElement,
+    Date,
+    DateTime,
     Integer,
+    Interval,
     LargeBinary,
+    Numeric,
     Row,
     Select,
     Table,
     Text,
+    Time,
     Update,
+    Uuid,
     bindparam,
     case,
     cast,
@@ -48,6 +55,7 @@ type Extract = Callable[[Any], str | bytes | None]
 """Finds in a payload the value that a blind index holds."""
 
 BARE = "bare"
+_NO_TEXT = (Integer, Numeric, Boolean, Date, DateTime, Time, Interval, Uuid, ARRAY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +115,9 @@ class Blobs:
                 f"{found} is binary, tokens are text; change it first: ALTER TABLE … ALTER COLUMN "
                 f"{found.name} TYPE text USING convert_from({found.name}, 'UTF8')"
             )
+            raise ValueError(msg)
+        if isinstance(found.type, _NO_TEXT):
+            msg = f"{found} is of type {found.type}, which holds no tokens: these are text"
             raise ValueError(msg)
         if not found.table.primary_key.columns:
             msg = f"{found.table} has no primary key, by which rotation finds its rows"

@@ -337,7 +337,8 @@ class _Rotation:
                 for row in corrupt:
                     self.report.add_corrupt(row)
             raise self.stopped(
-                f"row {corrupt[0]}. Mend or delete that row, or pass on_corrupt='skip'"
+                f"row {corrupt[0]}. Mend or delete that row, or skip such rows "
+                "(on_corrupt='skip', --skip-corrupt)"
             )
 
     async def _tell(self, rows: int) -> None:
