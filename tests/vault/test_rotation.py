@@ -160,6 +160,25 @@ async def test_wrapped_keys_rotate_and_their_data_stays(sessions: Sessions) -> N
     assert NEW.unwrap_key(rewrapped, context=1).decrypt(token) == "data"
 
 
+async def test_forgetting_a_tenant_is_deleting_its_key(sessions: Sessions) -> None:
+    """Without the row of its wrapped key, neither the old nor the new KEK opens its data."""
+    async with sessions() as session:
+        session.add_all(Legacy(id=i, text=OLD.wrap_new_key(context=i)) for i in (1, 2))
+        await session.commit()
+        tokens = {
+            row.id: OLD.unwrap_key(row.text, context=row.id).encrypt("data", envelope=True)
+            for row in await session.scalars(select(Legacy))
+        }
+        await session.delete(await session.get_one(Legacy, 1))
+        await session.commit()
+    await rotate_blobs(sessions, table=Legacy, column="text", context=lambda key: key["id"], **KEYS)
+    (left,) = await stored(sessions, "text", "legacy")
+    assert NEW.unwrap_key(left, context=2).decrypt(tokens[2]) == "data"
+    for vault in (OLD, NEW, BOTH, NEW.unwrap_key(left, context=2)):
+        with pytest.raises(DecryptionError):
+            vault.decrypt(tokens[1])
+
+
 async def test_one_tenant_at_a_time(sessions: Sessions) -> None:
     """`where` limits a rotation: derived vaults rotate tenant by tenant."""
     async with sessions() as session:
