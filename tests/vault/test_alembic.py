@@ -71,7 +71,7 @@ def revise(folder: Path, url: str) -> str:
 
 
 async def test_alembics_own_commands(database, tmp_path: Path) -> None:
-    """A project with our types, from nothing to `alembic check`, with the import in its template."""
+    """A project with our types, from nothing to `alembic check`; its template has the import."""
     written = await asyncio.to_thread(revise, tmp_path, database.url)
     for name in ("EncryptedJSON", "EncryptedText", "EncryptedBytes", "BlindIndex"):
         assert f"forktex_core.vault.{name}(None)" in written
