@@ -33,6 +33,9 @@ class Host(Protocol):
     def now(self) -> float:
         """Return the database's time, seconds since the epoch."""
 
+    def woke(self, execution: "Execution") -> None:
+        """Call the execution's advance() soon, from the real loop and outside of every task."""
+
     def append(
         self, execution: "Execution", entry: Entry, taken: int | None, effects: Sequence[Effect]
     ) -> None:

@@ -183,12 +183,12 @@ class Store(EffectQueries):
         """
         if self._codec is not None:
             rows = [(*row[:6], self.encode(row[6]), *row[7:]) for row in rows]
-        columns = zip(*rows, strict=True)
+        lines = [journal_line(*row) for row in rows]
         if not taken:
-            row = await self._row("append_entries", worker, *columns)
+            row = await self._row("append_entries", worker, lines)
         else:
             row = await self._row(
-                "append_taking_signals", worker, *columns, *zip(*taken, strict=True)
+                "append_taking_signals", worker, lines, *zip(*taken, strict=True)
             )
         return row["count"]  # type: ignore[no-any-return]
 
@@ -257,6 +257,42 @@ class Store(EffectQueries):
     async def register_definitions(self, definitions: Sequence[tuple[str, int, str, str]]) -> None:
         """Tell the database what this process serves."""
         await self._rows("register_definitions", *zip(*definitions, strict=True))
+
+
+def journal_line(  # noqa: PLR0917 - the columns of the type, in its order
+    run_id: UUID,
+    key: str,
+    seq: int,
+    kind: str,
+    name: str,
+    failed: bool,
+    value: str | None,
+    claim: int,
+    attempt: int,
+    started_at: float,
+    at: float,
+) -> str:
+    """Return the literal of a ``journal_line``: texts in quotes, with quotes and backslashes in
+    them doubled.
+    """
+    if value is None:
+        text = ""
+    elif '"' in value or "\\" in value:
+        text = f'"{_doubled(value)}"'
+    else:
+        text = f'"{value}"'
+    if '"' in name or "\\" in name:
+        name = _doubled(name)
+    if '"' in key or "\\" in key:
+        key = _doubled(key)
+    return (
+        f'({run_id},"{key}",{seq},{kind},"{name}",{failed},{text},{claim},{attempt},'
+        f"{started_at!r},{at!r})"
+    )
+
+
+def _doubled(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '""')
 
 
 def _claimed(row: Any) -> Claimed:
