@@ -44,15 +44,15 @@ async def many(flow: Flow) -> float:
 async def measure(dsn: str) -> None:
     """Take turns, print the medians."""
     rates: dict[str, list[float]] = {"batches": [], "coroutines": [], "flow": [], "CPU": []}
-    async with build(dsn) as flow, Floor(dsn) as floor:
-        async with served(flow, concurrency=AT_A_TIME, lead=False):
-            await many(flow)
-            for _ in range(ROUNDS):
-                rates["batches"].append(await floor.batches(RUNS * STEPS, AT_A_TIME))
-                rates["coroutines"].append(await coroutines(floor))
-                began = time.process_time()
-                rates["flow"].append(await many(flow))
-                rates["CPU"].append((time.process_time() - began) / RUNS / STEPS * 1e6)
+    flow, floor = build(dsn), Floor(dsn)
+    async with flow, floor, served(flow, concurrency=AT_A_TIME, lead=False):
+        await many(flow)
+        for _ in range(ROUNDS):
+            rates["batches"].append(await floor.batches(RUNS * STEPS, AT_A_TIME))
+            rates["coroutines"].append(await coroutines(floor))
+            began = time.process_time()
+            rates["flow"].append(await many(flow))
+            rates["CPU"].append((time.process_time() - began) / RUNS / STEPS * 1e6)
     batches, fair, ours, cpu = (statistics.median(r) for r in rates.values())
     print(f"  raw group commit, batches of {AT_A_TIME}: {batches:,.0f} steps/s")
     print(f"  raw group commit, {AT_A_TIME} coroutines: {fair:,.0f} steps/s")

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Self
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -81,7 +81,7 @@ class Floor:
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
 
-    async def __aenter__(self) -> "Floor":
+    async def __aenter__(self) -> Self:
         self.connection = await asyncpg.connect(self._dsn)
         self._worker = await self.connection.fetchval(
             f"INSERT INTO {SCHEMA}.worker (name, host, pid, queues, lanes, slots, session_lock)"

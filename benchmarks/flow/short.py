@@ -14,8 +14,8 @@ from forktex_core.embedded import EmbeddedPostgres
 
 RUNS, ROUNDS = 1000, 3
 INSERT = (
-    f"INSERT INTO {SCHEMA}.run (id, workflow, version, lane, queue, priority, status, due_at, input)"
-    " VALUES ($1, 'chain', 1, 'chain@1', 'nobody', 0, 'pending', clock_timestamp(), $2)"
+    f"INSERT INTO {SCHEMA}.run (id, workflow, version, lane, queue, priority, status, due_at,"
+    " input) VALUES ($1, 'chain', 1, 'chain@1', 'nobody', 0, 'pending', clock_timestamp(), $2)"
 )
 
 

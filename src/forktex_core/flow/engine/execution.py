@@ -297,7 +297,8 @@ class Execution:
 
     def begin(self, call: Operation) -> asyncio.Future[Any]:
         """Take up a durable call; return the future of its completion."""
-        call.future = future = asyncio.Future(loop=self._loop)
+        future: asyncio.Future[Any] = asyncio.Future(loop=self._loop)
+        call.future = future
         self._request(call)
         return future
 

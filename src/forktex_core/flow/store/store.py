@@ -187,9 +187,7 @@ class Store(EffectQueries):
         if not taken:
             row = await self._row("append_entries", worker, lines)
         else:
-            row = await self._row(
-                "append_taking_signals", worker, lines, *zip(*taken, strict=True)
-            )
+            row = await self._row("append_taking_signals", worker, lines, *zip(*taken, strict=True))
         return row["count"]  # type: ignore[no-any-return]
 
     async def entries_written(
