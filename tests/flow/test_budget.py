@@ -211,3 +211,19 @@ async def test_a_fault_in_one_run_leaves_the_others_alone(flow: Flow, serving, m
     async with serving(flow, lead=False):
         assert await asyncio.gather(*(flow.result(i, timeout=10) for i in good)) == [2] * 4
     assert str(bad) in seen[0]["message"]
+
+
+def test_the_command_line_takes_uvloop_when_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers of ``forktex-flow worker`` run on uvloop when it can be imported, and on asyncio's
+    own loop when not.
+    """
+    import sys
+    from types import SimpleNamespace
+
+    from forktex_core.flow.cli import event_loop
+
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    assert event_loop() is asyncio.new_event_loop
+    there = SimpleNamespace(new_event_loop=object())
+    monkeypatch.setitem(sys.modules, "uvloop", there)
+    assert event_loop() is there.new_event_loop
