@@ -125,15 +125,15 @@ class Driver:
 
         Raises:
             CacheUnavailableError: there was no usable answer.
-            CacheCommandError: the server refused the command.
+            CacheCommandError: the server refused the command, or it can't be sent.
         """
         try:
             return await self.client.execute_command(*command)
         except _FAILURES as exc:
             raise self.translated(exc, str(command[0])) from exc
 
-    async def pipeline(self, commands: Iterable[Command], *, atomic: bool = False) -> list[Any]:
-        """Send many commands at once; a cluster's are split by node and not atomic."""
+    async def pipeline(self, commands: Iterable[Command], atomic: bool) -> list[Any]:
+        """Send many commands at once, in a cluster to one node; `atomic` means nothing there."""
         pipe = self.client.pipeline(transaction=atomic and not self.cluster)
         for command in commands:
             pipe.execute_command(*command)
@@ -154,7 +154,7 @@ class Driver:
             return CacheUnavailableError(self._shown, text, transport=False)
         if isinstance(exc, _TRANSPORT):
             return CacheUnavailableError(self._shown, text)
-        if isinstance(exc, exceptions.ResponseError):
+        if isinstance(exc, exceptions.ResponseError | exceptions.DataError):
             missing = isinstance(exc, exceptions.NoScriptError)
             return CacheCommandError(command, text, missing_script=missing)
         return CacheUnavailableError(self._shown, text)

@@ -7,7 +7,7 @@ CacheError
 ├── CacheNotInitialisedError   used before `init`, after `close`, or on another event loop
 ├── CacheKeyError              a key part or an argument without a stable text
 ├── CacheValueError            a value that can't be stored: not typed JSON, or too large
-├── CacheCommandError          the server refused a command
+├── CacheCommandError          the server refused a command, or it has an argument of a wrong type
 ├── CacheUnavailableError      no answer from the server: down, timed out, no connection free
 └── LockError
     ├── LockTimeoutError       somebody else held the lock for as long as you would wait
@@ -53,6 +53,8 @@ class CacheValueError(CacheError):
 
 class CacheCommandError(CacheError):
     """The server answered a command with an error (a wrong type, a missing permission).
+
+    Also a command that was never sent, because an argument is no text, bytes or number.
 
     Attributes:
         command: the command's name.
