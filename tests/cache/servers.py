@@ -10,7 +10,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -67,7 +67,11 @@ class Server:
 
     async def start(self) -> Self:
         self.launch()
-        await eventually(self.listens)
+        try:
+            await eventually(self.listens)
+        except BaseException:
+            self.kill()
+            raise
         return self
 
     def listens(self) -> bool:
@@ -237,35 +241,49 @@ class Proxy:
 
 
 class Sentinels:
-    """A primary, its replica and three sentinels that watch them as ``main``."""
+    """A primary, its replica and three sentinels that watch them as ``main``.
+
+    The data servers have a user ``app``, the sentinels a password of their own.
+    """
 
     def __init__(self) -> None:
-        self.primary = Server()
-        self.replica = Server("--replicaof", "127.0.0.1", str(self.primary.port))
+        secured = ("--requirepass", "data", "--masterauth", "data")
+        user = ("--user", "app", "on", ">s@cret", "~*", "&*", "+@all")
+        self.primary = Server(*secured, *user)
+        watching = ("--replicaof", "127.0.0.1", str(self.primary.port))
+        self.replica = Server(*secured, *user, *watching)
         self.sentinels = [Sentinel(self.primary.port) for _ in range(3)]
 
     @property
     def url(self) -> str:
         hosts = ",".join(f"127.0.0.1:{each.port}" for each in self.sentinels)
-        return f"redis+sentinel://{hosts}/main/0"
+        return f"redis+sentinel://app:s%40cret@{hosts}/main/0?sentinel_password=guard"
 
     async def __aenter__(self) -> Self:
-        for server in (self.primary, self.replica, *self.sentinels):
-            await server.start()
-        await eventually(self._watched)
+        async with AsyncExitStack() as started:
+            for server in (self.primary, self.replica, *self.sentinels):
+                await started.enter_async_context(server)
+            await eventually(self._watched)
+            self._stop = started.pop_all()
         return self
 
     def _watched(self) -> bool:
         for each in self.sentinels:
-            with redis.Redis(port=each.port) as client:
+            with redis.Redis(port=each.port, password="guard") as client:
                 state: Any = client.sentinel_master("main")
             if state["num-slaves"] < 1 or state["num-other-sentinels"] < 2:
                 return False
         return True
 
+    async def in_step(self) -> bool:
+        """Whether the replica has all that the primary has."""
+        async with Redis(port=self.primary.port, password="data") as primary:
+            info: Any = await primary.info("replication")
+        offsets = [each["offset"] for name, each in info.items() if name.startswith("slave")]
+        return bool(offsets == [info["master_repl_offset"]])
+
     async def __aexit__(self, *exc: object) -> None:
-        for server in (*self.sentinels, self.replica, self.primary):
-            await server.__aexit__()
+        await self._stop.aclose()
 
 
 class Sentinel(Server):
@@ -275,7 +293,8 @@ class Sentinel(Server):
         super().__init__()
         (self.folder / "sentinel.conf").write_text(
             f"port {self.port}\nbind 127.0.0.1\ndir {self.folder}\n"
-            f"sentinel monitor main 127.0.0.1 {watched} 2\n"
+            "requirepass guard\nsentinel sentinel-pass guard\n"
+            f"sentinel monitor main 127.0.0.1 {watched} 2\nsentinel auth-pass main data\n"
             "sentinel down-after-milliseconds main 500\nsentinel failover-timeout main 2000\n"
         )
 
