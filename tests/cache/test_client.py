@@ -221,7 +221,7 @@ async def test_a_hook_that_fails_does_no_harm(
     assert "the hook failed on miss of hook:get" in caplog.text
 
 
-async def test_hits_misses_and_errors_are_reported(
+async def test_hits_misses_and_decisions_are_reported(
     cache: CacheClient, tallies: module.Tallies
 ) -> None:
     """Each call is one event with its duration."""
@@ -233,6 +233,9 @@ async def test_hits_misses_and_errors_are_reported(
     for _ in range(3):
         await get()
     assert (tallies["obs:get", "miss"].count, tallies["obs:get", "hit"].count) == (1, 2)
+    for _ in range(3):
+        await rate_limit("obs", key="k", limit=2, window_seconds=60)
+    assert (tallies["obs", "allowed"].count, tallies["obs", "denied"].count) == (2, 1)
     assert 0 < tallies["obs:get", "hit"].longest < 1
 
 
@@ -306,7 +309,7 @@ async def test_deleting_by_pattern_blocks_no_server(cache: CacheClient, redis_ur
 async def test_a_command_that_cannot_be_sent_is_no_outage(cache: CacheClient) -> None:
     """An argument without bytes is the caller's error, however often: the breaker stays closed."""
     for _ in range(5):
-        with pytest.raises(CacheCommandError, match="SADD: Invalid input of type"):
+        with pytest.raises(CacheValueError, match="SADD: Invalid input of type"):
             await sadd("s", None)  # type: ignore[arg-type]
     assert await sadd("s", "x") == 1
 

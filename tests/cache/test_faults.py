@@ -15,6 +15,7 @@ from forktex_core.cache import (
     CacheClient,
     CacheUnavailableError,
     Settings,
+    Tallies,
     Timeouts,
     cached,
     get_client,
@@ -114,12 +115,14 @@ async def test_a_silent_server_costs_little() -> None:
         assert await get_json("k") is None
 
 
-async def test_a_frozen_server_and_fail_open(caplog: pytest.LogCaptureFixture) -> None:
-    """A frozen server: cached functions compute without asking it each time, and one line in the
-    log says so.
+async def test_a_frozen_server_and_fail_open(
+    caplog: pytest.LogCaptureFixture, tallies: Tallies
+) -> None:
+    """A frozen server: cached functions compute without asking it each time, one line in the log
+    says so, and the hook hears of every call that went without it.
     """
     async with Server() as server, Proxy(server.port) as proxy:
-        await init(proxy.url, timeouts=0.1, fail_open=True)
+        await init(proxy.url, timeouts=0.1, fail_open=True, hook=tallies)
 
         @cached(namespace="frozen")
         async def get(number: int) -> int:
@@ -130,6 +133,9 @@ async def test_a_frozen_server_and_fail_open(caplog: pytest.LogCaptureFixture) -
         assert [await get(number) for number in range(200)] == list(range(200))
         probes = int(time.monotonic() - started) + 1
         assert proxy.requests - before <= 3 + probes
+        assert tallies["frozen:get", "error"].count == 200
+        assert (await rate_limit("frozen", key="k", limit=1, window_seconds=60)).ok
+        assert tallies["frozen", "error"].count == 1
         server.resume()
     lines = [line.levelname for line in caplog.records if "going on without it" in line.message]
     assert lines == ["WARNING"]

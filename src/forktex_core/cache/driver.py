@@ -20,7 +20,13 @@ from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from redis.maint_notifications import MaintNotificationsConfig
 
-from .errors import CacheCommandError, CacheConfigurationError, CacheError, CacheUnavailableError
+from .errors import (
+    CacheCommandError,
+    CacheConfigurationError,
+    CacheError,
+    CacheUnavailableError,
+    CacheValueError,
+)
 from .pool import QuickPool
 
 if TYPE_CHECKING:
@@ -125,7 +131,8 @@ class Driver:
 
         Raises:
             CacheUnavailableError: there was no usable answer.
-            CacheCommandError: the server refused the command, or it can't be sent.
+            CacheCommandError: the server refused the command.
+            CacheValueError: an argument is no text, bytes or number.
         """
         try:
             return await self.client.execute_command(*command)
@@ -154,7 +161,9 @@ class Driver:
             return CacheUnavailableError(self._shown, text, transport=False)
         if isinstance(exc, _TRANSPORT):
             return CacheUnavailableError(self._shown, text)
-        if isinstance(exc, exceptions.ResponseError | exceptions.DataError):
+        if isinstance(exc, exceptions.DataError):  # it was never sent
+            return CacheValueError(command, text)
+        if isinstance(exc, exceptions.ResponseError):
             missing = isinstance(exc, exceptions.NoScriptError)
             return CacheCommandError(command, text, missing_script=missing)
         return CacheUnavailableError(self._shown, text)

@@ -7,7 +7,7 @@ CacheError
 ├── CacheNotInitialisedError   used before `init`, after `close`, or on another event loop
 ├── CacheKeyError              a key part or an argument without a stable text
 ├── CacheValueError            a value that can't be stored: not typed JSON, or too large
-├── CacheCommandError          the server refused a command, or it has an argument of a wrong type
+├── CacheCommandError          the server refused a command
 ├── CacheUnavailableError      no answer from the server: down, timed out, no connection free
 └── LockError
     ├── LockTimeoutError       somebody else held the lock for as long as you would wait
@@ -43,7 +43,7 @@ class CacheValueError(CacheError):
     """A value can't be stored, or what is stored can't be read as the type that was asked for.
 
     Attributes:
-        key: the key, or the cached function, that the value belongs to.
+        key: the key, the cached function or the command that the value belongs to.
     """
 
     def __init__(self, key: str, problem: str) -> None:
@@ -53,8 +53,6 @@ class CacheValueError(CacheError):
 
 class CacheCommandError(CacheError):
     """The server answered a command with an error (a wrong type, a missing permission).
-
-    Also a command that was never sent, because an argument is no text, bytes or number.
 
     Attributes:
         command: the command's name.
