@@ -45,12 +45,20 @@ class Clocked:
 
     def wait(self, at: int, cost: int = 1, mode: str = "take") -> int:
         """The script's answer at a microsecond: 0 for admitted, else how long to wait."""
+        reply = self._answer(at, cost, mode)
+        return int(reply[0] if mode == "peek" else reply)
+
+    def used(self, at: int) -> int:
+        """What the first limit counts at a microsecond."""
+        return int(self._answer(at, 1, "peek")[1])
+
+    def _answer(self, at: int, cost: int, mode: str) -> Any:
         clock = f"[{at // 1_000_000},{at % 1_000_000}]"
         words = (*self._keys, mode, cost, *self._arguments, clock)
         reply: Any = self._client.eval(SCRIPT, len(self._keys), *words)
         for key in self._keys:
             self._client.persist(key)  # its expiry follows the real clock, which stands still here
-        return int(reply[0] if mode == "peek" else reply)
+        return reply
 
 
 @pytest.fixture
@@ -255,6 +263,18 @@ async def test_cost_peek_and_reset(cache: CacheClient, algorithm: Algorithm) -> 
     assert (await limiter.peek("k")).retry_after > 0
     await limiter.reset("k")
     assert (await limiter.peek("k")).used == (0,)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "used"), [("log", [10, 10, 0]), ("buckets", [10, 10, 5]), ("gcra", [10, 5, 0])]
+)
+def test_peeking_tells_what_still_counts(
+    direct: driver.Redis, algorithm: Algorithm, used: list[int]
+) -> None:
+    """Of ten admissions at once: right away, after half a window, and after one and a half."""
+    limiter = Clocked(direct, Limit(10, 1, algorithm))
+    assert limiter.wait(START, 10) == 0
+    assert [limiter.used(START + pause) for pause in (0, 500_000, 1_500_000)] == used
 
 
 async def test_gcra_spaces_calls(cache: CacheClient) -> None:
