@@ -21,6 +21,7 @@ from forktex_core.cache import (
     CacheValueError,
     Settings,
     Tallies,
+    Timeouts,
     cached,
     delete,
     delete_pattern,
@@ -166,7 +167,7 @@ async def test_one_caller_in_the_fleet_computes(cache: CacheClient, redis_url: s
     async def get(key: str) -> str:
         return str(await body())
 
-    async with CacheClient(Settings(redis_url, prefix="svc")) as other:
+    async with CacheClient(Settings(redis_url, "svc", timeouts=Timeouts(2, 2))) as other:
         mine = cached(namespace="fleet")(get)
         theirs = cached(namespace="fleet", client=other)(get)
         values = await asyncio.gather(*[f("k") for f in (mine, theirs) for _ in range(20)])
@@ -200,7 +201,7 @@ async def test_a_lease_is_renewed_while_its_owner_computes(
         lives.append(await get_client().pttl(f"svc:{mine.key()}!lease"))
         return sum(later > before for before, later in pairwise(lives)) >= 4
 
-    async with CacheClient(Settings(redis_url, prefix="svc")) as other:
+    async with CacheClient(Settings(redis_url, "svc", timeouts=Timeouts(2, 2))) as other:
         mine = cached(namespace="long", lease=1.5)(get)
         theirs = cached(namespace="long", lease=1.5, client=other)(get)
         first = asyncio.create_task(mine())
@@ -222,7 +223,7 @@ async def test_invalidating_while_computing_discards_the_result(
     async def get() -> str:
         return str(await body())
 
-    async with CacheClient(Settings(redis_url, prefix="svc")) as other:
+    async with CacheClient(Settings(redis_url, "svc", timeouts=Timeouts(2, 2))) as other:
         mine = cached(namespace="inv")(get)
         theirs = cached(namespace="inv", client=other)(get)
         for invalidate in (mine.invalidate, theirs.invalidate):

@@ -144,7 +144,7 @@ async def test_a_frozen_server_and_fail_open(
 async def test_an_exhausted_pool() -> None:
     """More callers than connections wait; those who wait too long are told what to raise."""
     async with Server() as server:
-        timeouts = Timeouts(command=9, pool=0.1)
+        timeouts = Timeouts(command=9, pool=1)
         client = await init(server.url, max_connections=2, timeouts=timeouts)
         await asyncio.gather(*[incr("n") for _ in range(200)])
         assert await get_json("n") == 200

@@ -10,6 +10,7 @@ from forktex_core.cache import (
     CacheClient,
     Settings,
     Tallies,
+    Timeouts,
     cached,
     get_client,
     init,
@@ -66,7 +67,7 @@ async def test_the_local_tier_follows_changes(
         await get()
         return tallies["loc:get", "local_hit"].count > before
 
-    async with CacheClient(Settings(redis_url, prefix="svc")) as other:
+    async with CacheClient(Settings(redis_url, "svc", timeouts=Timeouts(2, 2))) as other:
 
         async def change_entry() -> None:
             await other.execute(f"svc:{get.key()}", "UNLINK", f"svc:{get.key()}")
