@@ -29,7 +29,6 @@ from forktex_core.cache import (
     get_json,
     get_or_set,
     init,
-    invalidate_tags,
     ttl,
 )
 from tests.cache.counted import Counted
@@ -425,50 +424,6 @@ async def test_version_refresh_bypass_and_sync_functions(cache: CacheClient) -> 
     assert await one(1) == 5
 
 
-async def test_tags_invalidate_every_entry_that_carries_them(cache: CacheClient) -> None:
-    """One deleted key makes all entries of a tag stale, and only those."""
-    calls: list[str] = []
-
-    @cached(namespace="tags", tags=("users", "user:{user_id}"))
-    async def get(user_id: str, page: int) -> str:
-        calls.append(user_id)
-        return user_id
-
-    for user, page in (("a", 1), ("a", 2), ("b", 1)):
-        await get(user, page)
-        await get(user, page)
-    assert calls == ["a", "a", "b"]
-    await invalidate_tags("user:a")
-    for user, page in (("a", 1), ("a", 2), ("b", 1)):
-        await get(user, page)
-    assert calls == ["a", "a", "b", "a", "a"]
-    await invalidate_tags("users")
-    await get("b", 1)
-    assert calls[-1] == "b"
-    assert len(calls) == 6
-
-
-async def test_invalidating_a_tag_costs_the_same_however_many_carry_it(
-    cache: CacheClient, redis_url: str
-) -> None:
-    """One command that deletes one key makes 200 entries stale."""
-    calls: list[int] = []
-
-    @cached(namespace="wide", tags=("all",))
-    async def get(number: int) -> int:
-        calls.append(number)
-        return number
-
-    await asyncio.gather(*[get(number) for number in range(200)])
-    before = await get_client().dbsize()
-    async with overheard(redis_url) as commands:
-        await invalidate_tags("all")
-    assert commands == ["UNLINK"]
-    assert await get_client().dbsize() == before - 1
-    await asyncio.gather(*[get(number) for number in range(200)])
-    assert sorted(calls) == sorted([*range(200)] * 2)
-
-
 async def test_a_hit_is_one_get(cache: CacheClient, redis_url: str) -> None:
     """Nothing but one GET goes to the server for a value that is there."""
 
@@ -502,24 +457,6 @@ async def test_nothing_is_unpickled(cache: CacheClient) -> None:
     assert await get() == {"a": 1}
     assert not Bomb.went_off
     assert await get_client().get(f"svc:{get.key()}") == b'{"a":1}'
-
-
-async def test_a_tag_invalidated_while_computing_counts(cache: CacheClient) -> None:
-    """What was computed from before the invalidation of its tag isn't served after it."""
-    body = Counted("old")
-
-    @cached(namespace="tagrace", tags=("t",))
-    async def get() -> str:
-        return str(await body())
-
-    body.gate.clear()
-    first = asyncio.create_task(get())
-    await eventually(lambda: body.running)
-    await invalidate_tags("t")
-    body.value = "new"
-    body.gate.set()
-    assert await first == "old"
-    assert await get() == "new"
 
 
 async def test_what_another_version_stored_is_computed_anew(cache: CacheClient) -> None:
