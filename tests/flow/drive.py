@@ -178,7 +178,7 @@ class Driver(Host):
         batch = now[: self.rng.randint(1, len(now))]
         self.queue = [item for item in self.queue if item not in batch]
         rows = [entry_row(execution.run_id, entry) for execution, entry, *_ in batch]
-        taken = [(execution.run_id, no) for execution, _, no, _ in batch if no is not None]
+        taken = [(e.run_id, no, entry.seq) for e, entry, no, _ in batch if no is not None]
         effects = EffectColumns()
         for place, item in enumerate(batch, 1):
             effects.add(place, item[3])

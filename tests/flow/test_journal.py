@@ -41,7 +41,9 @@ REFUSALS = {
     "a NUL character": {"value": '"a\x00b"'},
     "a lone surrogate": {"value": '"\ud800"'},
     "no JSON": {"value": "{"},
-    "a key too large for its index": {"key": "".join(random.Random(1).choices("0123456789abcdef", k=9000))},
+    "a key too large for its index": {
+        "key": "".join(random.Random(1).choices("0123456789abcdef", k=9000))
+    },
     "a number out of range": {"attempt": 1 << 31},
     "JSON too deep": {"value": "[" * 100_000 + "]" * 100_000},
 }  # fmt: skip

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""durability="pipelined": steps go on before their commit; what others can see waits for it (trap 11)."""
+"""durability="pipelined": steps go on before their commit; what others can see waits for it
+(trap 11).
+"""
 
 import asyncio
 from collections import Counter

@@ -6,7 +6,8 @@ machines on the same log.
 
 from forktex_core.flow.children import ChildHandle
 from forktex_core.flow.context import FlowContext
-from forktex_core.flow.control import Progress
+from forktex_core.flow.control import Unserved
+from forktex_core.flow.engine.pruning import ExportedRun
 from forktex_core.flow.engine.worker import WorkerSettings
 from forktex_core.flow.errors import (
     ContextMisuseError,
@@ -18,6 +19,7 @@ from forktex_core.flow.errors import (
     PayloadError,
     PayloadTooLargeError,
     RunCancelled,
+    RunConflictError,
     RunFailed,
     RunFinishedError,
     RunHalted,
@@ -25,12 +27,18 @@ from forktex_core.flow.errors import (
     RunTimeout,
     SchemaTooNewError,
     StepFailed,
+    StepNotFoundError,
     StepTimeout,
+    UnknownScheduleError,
     UnknownWorkflowError,
 )
 from forktex_core.flow.flow import Flow
 from forktex_core.flow.graph.graph import Graph, GraphLimitError, NoTransitionError
+from forktex_core.flow.queueing import QueueState
+from forktex_core.flow.retaining import RetentionRule
 from forktex_core.flow.retry import Retry
+from forktex_core.flow.scheduling import Schedule
+from forktex_core.flow.shown import Progress
 from forktex_core.flow.step_context import StepContext
 from forktex_core.flow.transitions import IllegalTransitionError
 from forktex_core.flow.workflow import Step, StepOptions, Workflow
@@ -40,6 +48,7 @@ __all__ = [
     "ContextMisuseError",
     "DatabaseUnavailableError",
     "DefinitionError",
+    "ExportedRun",
     "Flow",
     "FlowContext",
     "FlowError",
@@ -52,20 +61,27 @@ __all__ = [
     "PayloadError",
     "PayloadTooLargeError",
     "Progress",
+    "QueueState",
+    "RetentionRule",
     "Retry",
     "RunCancelled",
+    "RunConflictError",
     "RunFailed",
     "RunFinishedError",
     "RunHalted",
     "RunNotFoundError",
     "RunTimeout",
+    "Schedule",
     "SchemaTooNewError",
     "Step",
     "StepContext",
     "StepFailed",
+    "StepNotFoundError",
     "StepOptions",
     "StepTimeout",
+    "UnknownScheduleError",
     "UnknownWorkflowError",
+    "Unserved",
     "WorkerSettings",
     "Workflow",
 ]

@@ -9,6 +9,9 @@
     ├── UnknownWorkflowError       no such workflow, or no such version of it
     ├── RunNotFoundError           no run has this id
     ├── RunFinishedError           the run has ended and takes no signal any more
+    ├── RunConflictError           what is asked of a run collides with another one
+    ├── StepNotFoundError          the run recorded no such step, or several
+    ├── UnknownScheduleError       no schedule has this name
     ├── PayloadError               a value that JSON can't carry, or not of the annotated type
     │   └── PayloadTooLargeError   a value larger than the limit
     ├── ContextMisuseError         a durable call made where it can't be
@@ -20,8 +23,8 @@
     │   └── StepTimeout            its time ran out
     └── RunFailed                  raised by result(); also of the original type where it can be
         ├── RunCancelled           the run was cancelled
-        ├── RunTimeout             it did not end within its time limit
-        └── RunHalted              it stands still until an operator acts
+        ├── RunTimeout             the run did not end within its timeout
+        └── RunHalted              the run stands still until an operator acts
 """
 
 import builtins
@@ -71,6 +74,36 @@ class RunFinishedError(FlowError):
     def __init__(self, run_id: UUID, status: str, what: str) -> None:
         self.run_id, self.status = run_id, status
         super().__init__(f"run {run_id} has {status}: {what}; start a new run instead")
+
+
+class RunConflictError(FlowError):
+    """What is asked of a run collides with another run."""
+
+    def __init__(self, run_id: UUID, what: str) -> None:
+        self.run_id = run_id
+        super().__init__(f"run {run_id}: {what}")
+
+
+class StepNotFoundError(FlowError):
+    """The run recorded no such step, or several of them."""
+
+    def __init__(self, run_id: UUID, step: str, there: list[str], *, several: bool) -> None:
+        self.run_id, self.step = run_id, step
+        named = ", ".join(there[:20]) or "nothing"
+        what = (
+            f"several steps {step!r}: give the key of one of {named}"
+            if several
+            else f"no step {step!r}; recorded are {named}"
+        )
+        super().__init__(f"run {run_id} has {what}")
+
+
+class UnknownScheduleError(FlowError):
+    """No schedule has this name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"there is no schedule {name!r}: make it with schedule()")
 
 
 class PayloadError(FlowError):
@@ -193,7 +226,7 @@ class RunCancelled(RunFailed):
 
 
 class RunTimeout(RunFailed, TimeoutError):  # noqa: N818 - as TimeoutError itself
-    """A run did not end within its time limit."""
+    """A run did not end within the timeout that it was started with."""
 
 
 class RunHalted(RunFailed):

@@ -11,7 +11,7 @@ from uuid import UUID
 from forktex_core.flow.codec import ANY, Shape
 from forktex_core.flow.errors import DefinitionError
 from forktex_core.flow.retry import seconds
-from forktex_core.flow.store.effects import NewRun, NewSignal
+from forktex_core.flow.store.effects import NewSignal, Spawn
 from forktex_core.flow.workflow import Workflow, check_name, check_priority
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def new_run(
     priority: int = 0,
     delay: float | timedelta | None = None,
     metadata: dict[str, Any] | None = None,
-) -> NewRun:
+) -> Spawn:
     """Return a run of a workflow that is registered here, or whose version is given.
 
     Raises UnknownWorkflowError for any other, PayloadError when the input doesn't fit.
@@ -65,7 +65,7 @@ def new_run(
     if version is None:
         raise host.registry.unknown(name, version)
     due = None if delay is None else datetime.fromtimestamp(host.now() + seconds(delay), UTC)
-    return NewRun(
+    return Spawn(
         id=run_id,
         workflow=name,
         version=version,

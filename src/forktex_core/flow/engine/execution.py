@@ -110,6 +110,8 @@ class Execution:
         self.generation = claimed.generation
         self.claim = claimed.claim
         self.seen = claimed.signal_seq
+        self.limited = claimed.limited
+        self._seed = claimed.seed
         self.sealed = False
         self.parked = False
         self.next_due: float | None = None
@@ -154,6 +156,7 @@ class Execution:
         """Go on with a warm execution under a new claim."""
         self.parked = False
         self.claim = claimed.claim
+        self.limited = claimed.limited
         self.deliver_signals(claimed.signals, claimed.signal_seq)
 
     def deliver_signals(self, signals: list[Signal], seen: int) -> None:
@@ -286,7 +289,7 @@ class Execution:
 
     def random(self) -> random.Random:
         """Return a generator that gives this call the same numbers on every replay."""
-        return random.Random(f"{self.run_id}:{self.next_key()}")  # noqa: S311 - determinism, not secrecy
+        return random.Random(f"{self._seed}:{self.next_key()}")  # noqa: S311 - determinism, not secrecy
 
     async def perform(self, call: Operation) -> Any:
         """Wait for the completion of a durable call."""

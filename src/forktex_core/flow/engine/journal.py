@@ -66,6 +66,8 @@ class JournalWriter:
         self._alarm: asyncio.TimerHandle | None = None
         self._items: list[Item] = []
         self._filled = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._settled.set()
         self.flushes = 0
 
     def append(self, item: Item) -> None:
@@ -86,10 +88,16 @@ class JournalWriter:
             await self._filled.wait()
             self._filled.clear()
             while batch := self._take():
+                self._settled.clear()
                 await self._flush(batch)
             if self._shown and self._alarm is None:
                 shown, self._shown = list(self._shown.values()), {}
                 await self._show(shown)
+            self._settled.set()
+
+    async def settled(self) -> None:
+        """Wait until the flush that is under way, if any, has ended."""
+        await self._settled.wait()
 
     def _show_now(self) -> None:
         self._alarm = None
@@ -109,7 +117,7 @@ class JournalWriter:
     async def _flush(self, batch: list[Item]) -> None:
         worker = self._worker_id()
         rows = [entry_row(execution.run_id, entry) for execution, entry, *_ in batch]
-        taken = [(execution.run_id, no) for execution, _, no, _ in batch if no is not None]
+        taken = [(e.run_id, no, entry.seq) for e, entry, no, _ in batch if no is not None]
         effects = EffectColumns()
         for place, item in enumerate(batch, 1):
             effects.add(place, item[3])
@@ -142,7 +150,7 @@ class JournalWriter:
         self,
         worker: int,
         rows: list[tuple[Any, ...]],
-        taken: list[tuple[UUID, int]],
+        taken: list[tuple[UUID, int, int]],
         effects: EffectColumns,
     ) -> int:
         if not effects:

@@ -34,9 +34,7 @@ from forktex_core.flow.store.effects import (
     EffectColumns,
     Woken,
     effect_answer,
-    effect_arguments,
 )
-from forktex_core.flow.store.sql import queries
 from forktex_core.flow.store.store import Store
 
 if TYPE_CHECKING:
@@ -57,9 +55,11 @@ class ConnectionLost(BaseException):
 class Transaction:
     """One attempt's connection, session, and what it sends and starts."""
 
-    def __init__(self, connection: "AsyncConnection", session: "AsyncSession", sql: str) -> None:
+    def __init__(
+        self, connection: "AsyncConnection", session: "AsyncSession", store: Store
+    ) -> None:
         self._connection = connection
-        self._sql = sql
+        self._store = store
         self.session = session
         self.effects: list[Effect] = []
 
@@ -77,8 +77,9 @@ class Transaction:
             )
         columns = EffectColumns()
         columns.add(1, self.effects)
-        arguments = effect_arguments(worker, [entry_row(run_id, entry)], [], columns)
-        result = await self._connection.exec_driver_sql(self._sql, tuple(arguments))
+        arguments = self._store.effect_arguments(worker, [entry_row(run_id, entry)], [], columns)
+        sql = self._store.sql["append_effects"]
+        result = await self._connection.exec_driver_sql(sql, tuple(arguments))
         return effect_answer(result.mappings())
 
     async def commit(self) -> None:
@@ -98,16 +99,15 @@ class Transactions:
 
     Args:
         dsn: where the database is.
-        schema: the schema of flow's tables.
         prepared: whether statements may be prepared by name (not behind a transaction pooler).
         size: connections at most; further steps wait.
-        store: queries on another connection, for a commit whose answer was lost.
+        store: how entries are written, and queries on another connection, for a commit whose
+            answer was lost.
     """
 
-    def __init__(self, dsn: str, schema: str, store: Store, *, prepared: bool, size: int) -> None:
+    def __init__(self, dsn: str, store: Store, *, prepared: bool, size: int) -> None:
         self._dsn, self._prepared, self._size = dsn, prepared, size
         self._store = store
-        self._sql = queries(schema)["append_effects"]
         self._engine: AsyncEngine | None = None
 
     async def begin(self) -> Transaction:
@@ -119,7 +119,7 @@ class Transactions:
         session = AsyncSession(
             connection, expire_on_commit=False, join_transaction_mode="rollback_only"
         )
-        return Transaction(connection, session, self._sql)
+        return Transaction(connection, session, self._store)
 
     def _open(self) -> "AsyncEngine":
         if self._engine is None:
@@ -127,7 +127,9 @@ class Transactions:
 
             self._engine = create_async_engine(
                 "postgresql+asyncpg://",
-                async_creator=functools.partial(connect, self._dsn, "forktex-flow steps"),
+                async_creator=functools.partial(
+                    connect, self._dsn, "forktex-flow steps", session=self._prepared
+                ),
                 pool_size=self._size,
                 max_overflow=0,
                 pool_timeout=_WAIT_FOR_CONNECTION,

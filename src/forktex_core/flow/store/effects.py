@@ -4,16 +4,18 @@
 once.
 """
 
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from forktex_core.flow.store.base import Queries
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NewRun:
-    """A run to be started."""
+class Spawn:
+    """A run to be started by another one."""
 
     id: UUID
     workflow: str
@@ -47,7 +49,7 @@ class NewValue:
     value: str
 
 
-type Effect = NewRun | NewSignal | NewValue
+type Effect = Spawn | NewSignal | NewValue
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,21 +106,39 @@ def _columns(rows: Iterable[tuple[Any, ...]], count: int) -> list[list[Any]]:
     return columns or [[] for _ in range(count)]
 
 
-class EffectQueries:
+class EffectQueries(Queries):
     """The part of Store that writes entries together with their effects."""
-
-    _rows: Callable[..., Coroutine[Any, Any, list[Any]]]
 
     async def append_effects(
         self,
         worker: int,
         rows: Sequence[tuple[Any, ...]],
-        taken: Sequence[tuple[UUID, int]],
+        taken: Sequence[tuple[UUID, int, int]],
         effects: EffectColumns,
     ) -> tuple[int, list[Woken]]:
         """Append entries with their effects; return how many were new, and who is to be told."""
-        args = effect_arguments(worker, rows, taken, effects)
+        args = self.effect_arguments(worker, rows, taken, effects)
         return effect_answer(await self._rows("append_effects", *args))
+
+    def effect_arguments(
+        self,
+        worker: int,
+        rows: Sequence[tuple[Any, ...]],
+        taken: Sequence[tuple[UUID, int, int]],
+        effects: EffectColumns,
+    ) -> list[Any]:
+        """Return the arguments of the query append_effects."""
+        if self._codec is not None:
+            rows = [(*row[:6], self.encode(row[6]), *row[7:]) for row in rows]
+            effects = self._encoded(effects)
+        return [worker, *_columns(rows, 11), *_columns(taken, 3), *effects.arrays()]
+
+    def _encoded(self, effects: EffectColumns) -> EffectColumns:
+        return EffectColumns(
+            [(*r[:8], self.encode(r[8]), *r[9:]) for r in effects.runs],
+            [(*s[:3], self.encode_signal(s[2], s[3])) for s in effects.signals],
+            {key: (*v[:3], self.encode(v[3])) for key, v in effects.values.items()},
+        )
 
     async def settle_entry(self, run_id: UUID, key: str) -> Any:
         """Return worker_id, claim, attempt and seq of an entry once nobody is writing it any more;
@@ -129,7 +149,8 @@ class EffectQueries:
 
     async def put_signals(self, signals: Sequence[tuple[UUID, str, str]]) -> list[Woken]:
         """Send signals, (run, name, payload) each; return who is to be told."""
-        found = await self._rows("put_signals", *map(list, zip(*signals, strict=True)))
+        stored = [(run, name, self.encode_signal(name, text)) for run, name, text in signals]
+        found = await self._rows("put_signals", *map(list, zip(*stored, strict=True)))
         return [woken(row) for row in found]
 
     async def continue_runs(
@@ -138,23 +159,14 @@ class EffectQueries:
         """Begin the next generation of runs, (id, claim, input) each; return the queues of those
         that were still ours.
         """
-        found = await self._rows("continue_runs", worker, *map(list, zip(*runs, strict=True)))
+        stored = [(run, claim, self.encode(text)) for run, claim, text in runs]
+        found = await self._rows("continue_runs", worker, *map(list, zip(*stored, strict=True)))
         return {row["run_id"]: row["queue"] for row in found}
 
     async def published(self, run_id: UUID, key: str) -> Any:
         """Return id, key and value of what a run published; None when there is no such run."""
         rows = await self._rows("published", run_id, key)
         return rows[0] if rows else None
-
-
-def effect_arguments(
-    worker: int,
-    rows: Sequence[tuple[Any, ...]],
-    taken: Sequence[tuple[UUID, int]],
-    effects: EffectColumns,
-) -> list[Any]:
-    """Return the arguments of the query append_effects."""
-    return [worker, *_columns(rows, 11), *_columns(taken, 2), *effects.arrays()]
 
 
 def effect_answer(rows: Iterable[Any]) -> tuple[int, list[Woken]]:

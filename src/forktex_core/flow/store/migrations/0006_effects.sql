@@ -80,7 +80,7 @@ CREATE FUNCTION {schema}.append_effects(
     p_worker bigint,
     p_runs uuid[], p_keys text[], p_seqs integer[], p_kinds text[], p_names text[], p_failed boolean[], p_values text[],
     p_claims integer[], p_attempts integer[], p_started float8[], p_at float8[],
-    p_taken_runs uuid[], p_taken_nos bigint[],
+    p_taken_runs uuid[], p_taken_nos bigint[], p_taken_seqs integer[],
     s_places integer[], s_ids uuid[], s_workflows text[], s_versions integer[], s_lanes text[], s_queues text[],
     s_priorities integer[], s_dues timestamptz[], s_inputs text[], s_metadata text[], s_parents uuid[],
     s_parent_keys text[], s_closes text[],
@@ -113,7 +113,8 @@ BEGIN
     FROM added a JOIN asked e ON e.run_id = a.run_id AND e.key = a.key;
     RETURN QUERY SELECT 'n', NULL::uuid, NULL::bigint, NULL::text, cardinality(v_added)::bigint;
     IF cardinality(p_taken_runs) > 0 THEN
-        UPDATE {schema}.signal s SET taken = true FROM unnest(p_taken_runs, p_taken_nos) AS t(run_id, no)
+        UPDATE {schema}.signal s SET taken = true, taken_seq = t.seq
+        FROM unnest(p_taken_runs, p_taken_nos, p_taken_seqs) AS t(run_id, no, seq)
         WHERE s.run_id = t.run_id AND s.no = t.no AND NOT t.run_id = ANY (v_revoked);
     END IF;
     IF cardinality(s_ids) > 0 THEN

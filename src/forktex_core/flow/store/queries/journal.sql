@@ -31,8 +31,8 @@ WITH fence AS MATERIALIZED (
     WHERE NOT e.run_id = ANY (fence.revoked)
     ON CONFLICT (run_id, key) DO NOTHING RETURNING 1
 ), taken AS (
-    UPDATE {schema}.signal s SET taken = true
-    FROM fence, unnest($13::uuid[], $14::bigint[]) AS t(run_id, no)
+    UPDATE {schema}.signal s SET taken = true, taken_seq = t.seq
+    FROM fence, unnest($13::uuid[], $14::bigint[], $15::integer[]) AS t(run_id, no, seq)
     WHERE s.run_id = t.run_id AND s.no = t.no AND NOT t.run_id = ANY (fence.revoked)
 ) SELECT count(*) FROM added
 
@@ -45,7 +45,7 @@ JOIN unnest($2::uuid[], $3::text[], $4::integer[], $5::integer[]) AS e(run_id, k
 -- name: append_effects
 -- The same, for a batch in which runs are started, signals sent or values published as well.
 SELECT * FROM {schema}.append_effects($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
-    $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35)
+    $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36)
 
 -- name: settle_entry
 SELECT * FROM {schema}.settle_entry($1, $2)

@@ -2,7 +2,7 @@
 -- SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 
 -- name: send_signal
-SELECT * FROM {schema}.send_signal($1, $2, $3, $4)
+SELECT * FROM {schema}.send_signal(CAST($1 AS uuid), CAST($2 AS text), CAST($3 AS text), CAST($4 AS text))
 
 -- name: open_signals
 -- What runs that a worker holds have in their inboxes beyond what it has seen.
