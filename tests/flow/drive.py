@@ -118,7 +118,8 @@ class Driver(Host):
 
     async def _claim(self) -> None:
         lanes = [w.lane for w in self.registry]
-        for run in await self.store.claim_runs(self.id, ["default"], lanes, 1000, {}):
+        claimed, _ = await self.store.claim_runs(self.id, ["default"], lanes, 1000, {})
+        for run in claimed:
             workflow = self.registry.find(run.workflow, run.version)
             assert workflow is not None
             self.clock = max(self.clock, run.started_at)

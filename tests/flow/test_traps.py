@@ -68,7 +68,7 @@ async def test_a_warm_run_that_went_on_elsewhere_is_not_reused(
         claim = store.claim_runs
 
         async def none(*_, **__):
-            return []
+            return [], None
 
         store.claim_runs = none
         async with serving(build(other, there)):
