@@ -19,7 +19,7 @@ SELECT (SELECT xact_commit + xact_rollback FROM pg_stat_database
         WHERE datname = current_database()),
        pg_current_wal_insert_lsn() - '0/0'::pg_lsn
 """
-SECONDS, ROUNDS = 15.0, 5
+SECONDS, ROUNDS = 10.0, 5
 
 
 async def counted(connection: asyncpg.Connection) -> tuple[float, float]:
