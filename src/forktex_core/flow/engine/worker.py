@@ -53,7 +53,8 @@ _logger = logging.getLogger("forktex_core.flow.worker")
 _TICK = 1.0
 _MAX_CLAIM = 500
 _UNSURE = 60.0
-_WORTH_HALVING = 16  # runs: below it a flush costs more than what it hides
+# Runs: below it a flush costs more than what it hides, and steps more than 0.05 statements each.
+_WORTH_HALVING = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
