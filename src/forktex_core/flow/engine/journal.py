@@ -78,7 +78,7 @@ class JournalWriter:
         """Publish a value within a tenth of a second, unless a later one for its key comes."""
         self._shown[value.run_id, value.key] = value
         if self._alarm is None:
-            self._alarm = asyncio.get_running_loop().call_later(_SHOW_AFTER, self._filled.set)
+            self._alarm = asyncio.get_running_loop().call_later(_SHOW_AFTER, self._show_now)
 
     async def run(self) -> None:
         """Flush for ever."""
@@ -88,8 +88,7 @@ class JournalWriter:
             while batch := self._take():
                 self._settled.clear()
                 await self._flush(batch)
-            if self._alarm is not None and self._alarm.when() <= asyncio.get_running_loop().time():
-                self._alarm = None
+            if self._shown and self._alarm is None:
                 shown, self._shown = list(self._shown.values()), {}
                 await self._show(shown)
             self._settled.set()
@@ -97,6 +96,10 @@ class JournalWriter:
     async def settled(self) -> None:
         """Wait until the flush that is under way, if any, has ended."""
         await self._settled.wait()
+
+    def _show_now(self) -> None:
+        self._alarm = None
+        self._filled.set()
 
     def _take(self) -> list[Item]:
         batch, self._items = self._items[:_MAX_BATCH], self._items[_MAX_BATCH:]
