@@ -16,6 +16,8 @@
     ├── FlowNotOpenError           the flow was not opened, or is closed
     ├── DatabaseUnavailableError   Postgres can't be reached, or refused the connection
     ├── SchemaTooNewError          a newer release has migrated the database
+    ├── SourceNotFoundError        a body's source is not to be had
+    ├── ManifestError              a manifest of bodies, or a stored journal, can't be read
     ├── StepFailed                 a step failed for good; also an instance of the original type
     where it can be │   └── StepTimeout            its time ran out └── RunFailed
     raised by result(); also an instance of the original type where it can be
@@ -260,3 +262,15 @@ def _instance(
     error = error or cls.__new__(cls)
     error.args = tuple(args or ())
     return error
+
+
+class SourceNotFoundError(FlowError):
+    """The source of a body is not to be had."""
+
+    def __init__(self, what: str, reason: str) -> None:
+        self.what = what
+        super().__init__(f"no source for {what}: {reason}; define it in a file, with def or lambda")
+
+
+class ManifestError(FlowError):
+    """A manifest of bodies, or a stored journal, can't be read."""
