@@ -16,6 +16,7 @@
     ├── FlowNotOpenError           the flow was not opened, or is closed
     ├── DatabaseUnavailableError   Postgres can't be reached, or refused the connection
     ├── SchemaTooNewError          a newer release has migrated the database
+    ├── NoSchemaError              the database has no tables of this Flow
     ├── SourceNotFoundError        a body's source is not to be had
     ├── ManifestError              a manifest of bodies, or a stored journal, can't be read
     ├── StepFailed                 a step failed for good; also an instance of the original type
@@ -274,3 +275,14 @@ class SourceNotFoundError(FlowError):
 
 class ManifestError(FlowError):
     """A manifest of bodies, or a stored journal, can't be read."""
+
+
+class NoSchemaError(FlowError):
+    """The database has no tables of this Flow."""
+
+    def __init__(self, schema: str, address: str) -> None:
+        self.schema, self.address = schema, address
+        super().__init__(
+            f"there is no Flow in schema {schema!r} at {address}: is it the right database, and "
+            "does Flow(schema=...) name the right schema?"
+        )

@@ -173,11 +173,11 @@ class _Reach:
         node = binding.node
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             qualname = scope.inner_name(node.name)
-            if reference.role == "step" or is_step_definition(node):
-                return f"step {marked_name(node, 'step') or qualname}"
             is_workflow = any(is_marked(d, "workflow") for d in node.decorator_list)
             if is_workflow and reference.role != "call":
                 return f"workflow {marked_name(node, 'workflow') or node.name}"
+            if reference.role == "step" or is_step_definition(node):
+                return f"step {marked_name(node, 'step') or qualname}"
         value = getattr(node, "value", None)
         if binding.kind == "value" and isinstance(value, ast.Call):
             return _named_value(value)

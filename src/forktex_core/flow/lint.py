@@ -197,10 +197,10 @@ class _Linter(BodyVisitor):
 
     def _check_method(self, node: ast.Call) -> None:
         base, attributes = chain(node.func)
+        if attributes[-1:] == ("run_in_executor",):
+            self._report("threads", node.func, "run_in_executor()")
         if not attributes or not isinstance(base, ast.Name):
             return
-        if attributes[-1] == "run_in_executor":
-            self._report("threads", node.func, "run_in_executor()")
         if attributes[-1] in _MUTATING and self._is_outside(base.id, self.scope):
             found = self.scope.lookup(base.id)
             if found is not None and found[1][0].kind == "value":

@@ -28,8 +28,8 @@ def _under(prefix: str, names: str) -> tuple[str, ...]:
     return tuple(f"{prefix}.{name}" for name in names.split())
 
 
-_FILES = """read_text write_text read_bytes write_bytes open exists is_file is_dir iterdir glob rglob
-    walk unlink mkdir rmdir stat lstat touch rename replace chmod symlink_to cwd home
+_FILES = """read_text write_text read_bytes write_bytes open exists is_file is_dir iterdir glob
+    rglob walk unlink mkdir rmdir stat lstat touch rename replace chmod symlink_to cwd home
     resolve"""
 _PACKAGES = """requests httpx aiohttp urllib3 urllib.request http.client socket subprocess shutil
     tempfile glob sqlite3 asyncpg psycopg psycopg2 aiomysql pymysql pymongo redis boto3 botocore

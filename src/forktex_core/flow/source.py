@@ -20,7 +20,7 @@ type Role = Literal["call", "step", "child", "plain"]
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 # Methods of FlowContext (and decorators) whose first argument is, or becomes, a step.
-STEP_TAKERS = frozenset({"step", "on_rollback"})
+STEP_TAKERS = frozenset({"step", "map", "on_rollback"})
 CHILD_TAKERS = frozenset({"start_child", "run_child"})
 # Decorators that register a function and leave what it does alone.
 REGISTERS = ("workflow", "step", "state")
