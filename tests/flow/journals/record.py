@@ -7,6 +7,7 @@ Bodies that have a journal are left alone: what an older engine wrote is the poi
 
 import asyncio
 import contextlib
+import sys
 from pathlib import Path
 
 from forktex_core.embedded import EmbeddedPostgres
@@ -15,6 +16,13 @@ from forktex_core.flow.inflight import Journals
 from tests.flow.journals.bodies import SCRIPTS, build
 
 FOLDER = Path(__file__).parent
+
+
+def without_places(text: str) -> str:
+    """Take this machine's folders out of recorded tracebacks."""
+    for folder in (FOLDER.parents[2], Path(sys.prefix), Path(sys.base_prefix)):
+        text = text.replace(f"{folder}/", "")
+    return text
 
 
 async def record(flow: Flow, url: str) -> None:
@@ -30,7 +38,8 @@ async def record(flow: Flow, url: str) -> None:
             with contextlib.suppress(RunFailed):
                 await flow.result(run_id, timeout=30)
             async with Journals.reading(flow, url) as journals:
-                path.write_text((await journals.read(run_id)).to_json(), encoding="utf-8")
+                text = without_places((await journals.read(run_id)).to_json())
+            path.write_text(text, encoding="utf-8")
             print(path.name)
         worker.cancel()
         await asyncio.gather(worker, return_exceptions=True)
