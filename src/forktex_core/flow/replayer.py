@@ -271,29 +271,26 @@ class _Rehearsal:
         if watched is None:
             return self.answer("unsure", f"the replay broke: {type(error).__name__}: {error}")
         if watched.fault is not None:
-            return self._fault(watched.fault)
+            return self._fault(watched.fault, watched.end)
         status, output, failure = _result(self._host.ended)
         if watched.unasked is not None:
-            how = "waits for something else" if status is None else f"ends ({status}{failure})"
-            return self._parts(watched.unasked, None, f"the code {how} and doesn't ask for it")
+            return self._parts(watched.unasked, None, watched.end)
         if watched.other is not None:
             return self._parts(*watched.other)
         return self._frontier(status, output, failure, watched.waiting_for)
 
-    def _fault(self, fault: BaseException) -> Replayed:
+    def _fault(self, fault: BaseException, end: str) -> Replayed:
         if isinstance(fault, NonDeterminismError):
             entry = next((e for e in self._journal.entries if e.key == fault.key), None)
             if entry is not None:
-                return self._parts(entry, fault.requested)
+                return self._parts(entry, fault.requested, end)
         if isinstance(fault, PayloadError):
             return self.answer("diverges", str(fault), key="input", recorded=self._journal.input)
         return self.answer("unsure", f"{type(fault).__name__}: {fault}")
 
-    def _parts(self, entry: Entry, requested: str | None, how: str = "") -> Replayed:
-        how = how or (
-            f"the code asks for {requested}" if requested else "the code doesn't ask for it"
-        )
-        reason = f"the journal holds {entry.label} at {entry.key}, {how}"
+    def _parts(self, entry: Entry, requested: str | None, end: str = "") -> Replayed:
+        asks = f"asks for {requested}" if requested else f"{end}doesn't ask for it"
+        reason = f"the journal holds {entry.label} at {entry.key}, the code {asks}"
         return self.answer(
             "diverges", reason, key=entry.key, recorded=entry.label, requested=requested
         )
@@ -327,6 +324,7 @@ class _Watched(Execution):
 
     fault: BaseException | None = None
     unasked: Entry | None = None
+    end: str = ""
     other: tuple[Entry, str] | None = None
 
     def __init__(self, host: Any, workflow: Workflow[Any, Any], claimed: Claimed) -> None:
@@ -336,6 +334,10 @@ class _Watched(Execution):
     def look(self) -> None:
         """Take down what sealing would change."""
         self.fault = self._fault
+        if self._main is not None and self._main.done() and not self._main.cancelled():
+            error = self._main.exception()
+            how = "succeeded" if error is None else f"{type(error).__name__}: {error}"
+            self.end = f"ends ({how}) and "
         completions = [e for e in self._recorded if e.kind not in _NOTES]
         self.unasked = next((e for e in completions if not e.requested), None)
         for entry in self._recorded:
