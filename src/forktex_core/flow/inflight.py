@@ -117,6 +117,8 @@ class Journals:
             started_at=run["started_at"].timestamp(),
             input=self._plain(run["input"]),
             output=self._plain(run["output"]),
+            generation=run["generation"],
+            origin=run["origin"],
             entries=tuple(self._entry(row) for row in rows),
         )
 

@@ -45,6 +45,7 @@ class Journal:
         status: how the run stood when it was read.
         output: the output as JSON text, of a run that succeeded.
         generation: how often the run had continued as new.
+        origin: id of the run that a fork came from, whose random numbers it draws.
     """
 
     run_id: UUID
@@ -56,6 +57,7 @@ class Journal:
     status: str = "running"
     output: str | None = None
     generation: int = 0
+    origin: str | None = None
 
     def to_json(self) -> str:
         """Return the journal as text, to be stored and replayed for ever."""
@@ -67,6 +69,7 @@ class Journal:
             "status": self.status,
             "started_at": self.started_at,
             "generation": self.generation,
+            "origin": self.origin,
             "input": self.input,
             "output": self.output,
             "entries": [{name: getattr(e, name) for name in _FIELDS} for e in self.entries],
@@ -348,9 +351,6 @@ class _Watched(Execution):
 
 
 def _claimed(journal: Journal) -> Claimed:
-    extra: dict[str, Any] = {}
-    if "generation" in Claimed.__dataclass_fields__:
-        extra["generation"] = journal.generation
     return Claimed(
         run_id=journal.run_id,
         workflow=journal.workflow,
@@ -364,7 +364,8 @@ def _claimed(journal: Journal) -> Claimed:
         parent_key=None,
         metadata="{}",
         entries=[replace(e, requested=False) for e in journal.entries],
-        **extra,
+        generation=journal.generation,
+        seed=journal.origin or str(journal.run_id),
     )
 
 

@@ -13,5 +13,6 @@ WHERE finished_at IS NULL AND started_at IS NOT NULL AND ($1::text[] IS NULL OR 
 
 -- name: run_with_output
 -- A run as it is stored with its journal.
-SELECT id, workflow, version, status, started_at, input::text AS input, output::text AS output
+SELECT id, workflow, version, status, started_at, generation, origin::text AS origin, input::text AS input,
+       output::text AS output
 FROM {schema}.run WHERE id = $1
