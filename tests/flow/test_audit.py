@@ -387,3 +387,24 @@ async def test_a_journal_is_printed_for_keeping(run: Run, in_flight, postgres) -
     done = run(unknown, "--database-url", postgres.url, command="journal")
     assert done.returncode == 2
     assert done.stderr.startswith(f"Error: there is no run {unknown}")
+
+
+async def test_encoded_journals_are_read_with_the_codec(postgres, schema: str, serving) -> None:
+    """What a payload codec stored is decoded before it is replayed or printed."""
+
+    def turned(text: str) -> str:
+        return text[::-1]
+
+    flow = Flow(postgres.url, schema=schema, codec=(turned, turned))
+
+    @flow.workflow(name="order")
+    async def order(ctx, cents: int) -> None:
+        assert await ctx.step(abs, cents) == 57
+        await ctx.wait_signal("approved")
+
+    async with serving(flow):
+        run_id = await flow.start("order", -57)
+        await _parked(postgres, schema, 1)
+    assert [r.verdict async for r in replay_in_flight(flow, postgres.url)] == ["fits"]
+    async with Journals.reading(flow, postgres.url) as journals:
+        assert (await journals.read(run_id)).entries[0].value == "57"

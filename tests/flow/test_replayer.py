@@ -263,3 +263,18 @@ def test_a_version_that_is_not_here_is_not_told() -> None:
     found = Replayer(flow.workflows).replay(journal())
     assert found.verdict == "unsure"
     assert "isn't registered here" in found.reason
+
+
+def test_compensations_are_not_executed() -> None:
+    """A body that fails in a replay has its compensations asked for, and none is run."""
+
+    async def saga(ctx) -> None:
+        ctx.on_rollback(never)
+        await ctx.step(never)
+        raise LookupError("too late")
+
+    found = played(saga, entry("1", "never"))
+    assert (found.verdict, found.reason) == (
+        "fits",
+        "after the whole journal it waits for step 'never'",
+    )
