@@ -276,6 +276,7 @@ class _Rehearsal:
         if watched.fault is not None:
             return self._fault(watched.fault, watched.end)
         status, output, failure = _result(self._host.ended)
+        failure = failure or watched.failure
         if watched.unasked is not None:
             return self._parts(watched.unasked, None, watched.end)
         if watched.other is not None:
@@ -304,7 +305,7 @@ class _Rehearsal:
         """Judge a replay that used the whole journal up."""
         recorded = self._journal.status
         if recorded not in _ENDED:
-            if status == "failed":
+            if status == "failed" or failure:
                 return self.answer("unsure", f"after the whole journal the body raises{failure}")
             stands = f"ends: {status}" if status else f"waits for {waiting_for or 'nothing'}"
             return self.answer("fits", f"after the whole journal it {stands}")
@@ -328,6 +329,7 @@ class _Watched(Execution):
     fault: BaseException | None = None
     unasked: Entry | None = None
     end: str = ""
+    failure: str = ""
     other: tuple[Entry, str] | None = None
 
     def __init__(self, host: Any, workflow: Workflow[Any, Any], claimed: Claimed) -> None:
@@ -337,6 +339,8 @@ class _Watched(Execution):
     def look(self) -> None:
         """Take down what sealing would change."""
         self.fault = self._fault
+        if self._outcome is not None and self._outcome.status == "failed":
+            self.failure = _result((self._outcome,))[2]  # compensations may follow
         if self._main is not None and self._main.done() and not self._main.cancelled():
             error = self._main.exception()
             how = "succeeded" if error is None else f"{type(error).__name__}: {error}"
