@@ -63,18 +63,19 @@ def is_refusal(error: BaseException) -> bool:
     return isinstance(error, ValueError)
 
 
-async def connect(dsn: str, application: str, *, session: bool = True) -> Any:
+async def connect(dsn: str, application: str, *, session: bool = True, **settings: str) -> Any:
     """Open one connection; raise DatabaseUnavailableError when there is none to be had.
 
     Without ``session`` it leads to a transaction pooler: no prepared statements, no settings.
     """
-    settings = {"application_name": application, **_KEEPALIVE} if session else {}
+    if session:
+        settings = {"application_name": application, **_KEEPALIVE, **settings}
     try:
         return await asyncpg.connect(
             dsn,
             timeout=10,
             statement_cache_size=100 if session else 0,
-            server_settings=settings,
+            server_settings=settings if session else {},
         )
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
         raise DatabaseUnavailableError(address(dsn), error) from error
