@@ -76,11 +76,11 @@ class Stage:
         """Return every point that an undisturbed worker passes."""
         flow = MortalFlow(self.dsn, schema=self.schema)
         register(flow, Effects())
-        async with flow:
+        async with Flow(self.dsn, schema=self.schema) as client, flow:
+            run_id = await begin(client, program)
             fate = flow.doom(None)
             async with worker(flow):
-                run_id = await begin(flow, program)
-                assert await flow.result(run_id, timeout=20) == program.result
+                assert await client.result(run_id, timeout=20) == program.result
         return [
             Point(name, number, after)
             for name, count in sorted(fate.seen.items())

@@ -277,8 +277,9 @@ def test_no_source_is_said_so() -> None:
     """A body without source, or whose file is another by now, can't be hashed."""
     flow = Flow("postgresql://localhost/x")
     names: dict = {"flow": flow}
-    exec("@flow.workflow()\nasync def body(ctx): ...", names)
-    with pytest.raises(SourceNotFoundError, match="no source for 'body': <string> can't be read"):
+    code = compile("@flow.workflow()\nasync def body(ctx): ...", "<nowhere>", "exec")
+    exec(code, names)
+    with pytest.raises(SourceNotFoundError, match="no source for 'body': <nowhere> can't be read"):
         _ = names["body"].fingerprint
 
 
