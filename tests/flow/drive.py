@@ -118,7 +118,8 @@ class Driver(Host):
 
     async def _claim(self) -> None:
         lanes = [w.lane for w in self.registry]
-        for run in await self.store.claim_runs(self.id, ["default"], lanes, 1000, {}):
+        claimed, _ = await self.store.claim_runs(self.id, ["default"], lanes, 1000, {})
+        for run in claimed:
             workflow = self.registry.find(run.workflow, run.version)
             assert workflow is not None
             self.clock = max(self.clock, run.started_at)
@@ -178,7 +179,7 @@ class Driver(Host):
         batch = now[: self.rng.randint(1, len(now))]
         self.queue = [item for item in self.queue if item not in batch]
         rows = [entry_row(execution.run_id, entry) for execution, entry, *_ in batch]
-        taken = [(execution.run_id, no) for execution, _, no, _ in batch if no is not None]
+        taken = [(e.run_id, no, entry.seq) for e, entry, no, _ in batch if no is not None]
         effects = EffectColumns()
         for place, item in enumerate(batch, 1):
             effects.add(place, item[3])

@@ -69,6 +69,7 @@ async def test_progress_costs_next_to_nothing(flow: Flow, serving, sql) -> None:
         run_id = await flow.start("body")
         shown = await eventually(lambda: flow.progress(run_id))
         assert shown == Progress(9999, 10_000, "row 9999")
+        assert await sql.fetchval("SELECT count(*) FROM journal") == 0
         assert flow._workers[0]._journal.flushes == 0
         await eventually(lambda: not flow._workers[0]._active)
         await sql.execute("DELETE FROM published")

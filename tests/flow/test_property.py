@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from forktex_core.flow import FlowContext, StepFailed, Workflow
 from forktex_core.flow.identity import new_run_id
 from forktex_core.flow.store.migrate import migrate
+from forktex_core.flow.store.rows import NewRun
 from forktex_core.flow.store.store import Store
 from forktex_core.flow.workflow import Registry
 from tests.flow.drive import Driver
@@ -252,7 +253,13 @@ def check_traces(world: World) -> None:
 
 async def start(store: Store, run_id: UUID, nodes: list[Node], signals: int) -> None:
     given = json.dumps({"nodes": nodes, "signals": signals})
-    await store.insert_run(run_id, "program", 1, "program@1", "default", 0, None, given, "{}", None)
+    await store.insert_run(
+        NewRun(
+            id=run_id, workflow="program", version=1, lane="program@1", queue="default", priority=0,
+            due=None, delay=None, metadata="{}", key=None, timeout=None, input=given,
+            idempotency_key=None, deduplication_key=None,
+        )
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")

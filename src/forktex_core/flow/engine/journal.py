@@ -62,6 +62,7 @@ class JournalWriter:
         self._on_lost = on_lost
         self._on_woken = on_woken
         self._shown: dict[tuple[UUID, str], NewValue] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._items: list[Item] = []
         self._filled = asyncio.Event()
@@ -77,11 +78,12 @@ class JournalWriter:
     def show(self, value: NewValue) -> None:
         """Publish a value within a tenth of a second, unless a later one for its key comes."""
         self._shown[value.run_id, value.key] = value
-        if self._alarm is None:
-            self._alarm = asyncio.get_running_loop().call_later(_SHOW_AFTER, self._show_now)
+        if self._alarm is None and self._loop is not None:  # not the running one: that is a body's
+            self._alarm = self._loop.call_later(_SHOW_AFTER, self._show_now)
 
     async def run(self) -> None:
         """Flush for ever."""
+        self._loop = asyncio.get_running_loop()
         while True:
             await self._filled.wait()
             self._filled.clear()
