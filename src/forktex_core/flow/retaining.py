@@ -84,8 +84,8 @@ class Retaining(Client):
         decorator.
 
         It gets a list of ExportedRun and may be a coroutine function. Whatever it raises keeps
-        those runs for the next round. A crash hands the same runs over again: each at least once. Set it
-        in every process that runs workers, for any of them may lead.
+        those runs for the next round. A crash hands the same runs over again: each at least once.
+        Set it in every process that runs workers, for any of them may lead.
         """
         self._exporter = callback
         return callback
