@@ -134,7 +134,7 @@ class Store(Queries):
         """End runs, (id, claim, status, output, error) each; return the rows of those that were
         still ours.
         """
-        rows = [(*e[:3], self.encode(e[3]), self.encode(e[4])) for e in endings]
+        rows = [(*e[:3], self.encode(e[3]), self.encode_error(e[4])) for e in endings]
         return await self._rows("finish_runs", worker, *zip(*rows, strict=True))
 
     async def claims_of(self, runs: Sequence[UUID]) -> list[Any]:
@@ -171,7 +171,7 @@ class Store(Queries):
         many rows were new.
         """
         if self._codec is not None:
-            rows = [(*row[:6], self.encode(row[6]), *row[7:]) for row in rows]
+            rows = [(*row[:6], self._encode_entry(row), *row[7:]) for row in rows]
         columns = zip(*rows, strict=True)
         if not taken:
             row = await self._row("append_entries", worker, *columns)
@@ -180,6 +180,9 @@ class Store(Queries):
                 "append_taking_signals", worker, *columns, *zip(*taken, strict=True)
             )
         return row["count"]  # type: ignore[no-any-return]
+
+    def _encode_entry(self, row: tuple[Any, ...]) -> str | None:
+        return self.encode_error(row[6]) if row[5] else self.encode(row[6])
 
     async def entries_written(
         self, worker: int, rows: Sequence[tuple[Any, ...]]
