@@ -247,7 +247,7 @@ async def test_runs_stay_on_their_version(postgres, schema, serving, sql) -> Non
 
 
 async def test_runs_that_no_worker_serves_are_found(postgres, schema, serving, sql) -> None:
-    """When the last worker of a version is gone, its runs stand in unserved(), by version and queue;
+    """When the last worker of a version is gone, its runs stand in unserved(), by queue as well;
     they wait untouched, and go on when such a worker comes back.
     """
     old, new = (serving_version(postgres, schema, v) for v in (1, 2))

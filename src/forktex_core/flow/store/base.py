@@ -44,8 +44,8 @@ class Queries:
         return text if self._codec is None or text is None else encode(self._codec, text)
 
     def encode_error(self, text: str | None) -> str | None:
-        """Return what is stored for a recorded error. One that the codec can't encode is replaced by
-        a plain one that says so, and tells nothing else.
+        """Return what is stored for a recorded error. One that the codec can't encode is replaced
+        by a plain one that says so, and tells nothing else.
         """
         try:
             return self.encode(text)

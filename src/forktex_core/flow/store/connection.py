@@ -57,7 +57,7 @@ def address(dsn: str) -> str:
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Say whether Postgres (or the driver, or the codec) refused the *data*: trying again can't help."""
+    """Say whether Postgres, the driver or the codec refused the *data*: trying again can't help."""
     if isinstance(error, asyncpg.PostgresError):
         return (error.sqlstate or "")[:2] in _REFUSED
     return isinstance(error, ValueError | PayloadError)
