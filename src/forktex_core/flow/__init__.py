@@ -4,7 +4,8 @@
 machines on the same log.
 """
 
-from forktex_core.flow.context import FlowContext, StepContext
+from forktex_core.flow.children import ChildHandle
+from forktex_core.flow.context import FlowContext
 from forktex_core.flow.control import Unserved
 from forktex_core.flow.engine.pruning import ExportedRun
 from forktex_core.flow.engine.worker import WorkerSettings
@@ -37,10 +38,13 @@ from forktex_core.flow.queueing import QueueState
 from forktex_core.flow.retaining import RetentionRule
 from forktex_core.flow.retry import Retry
 from forktex_core.flow.scheduling import Schedule
+from forktex_core.flow.shown import Progress
+from forktex_core.flow.step_context import StepContext
 from forktex_core.flow.transitions import IllegalTransitionError
 from forktex_core.flow.workflow import Step, StepOptions, Workflow
 
 __all__ = [
+    "ChildHandle",
     "ContextMisuseError",
     "DatabaseUnavailableError",
     "DefinitionError",
@@ -56,6 +60,7 @@ __all__ = [
     "NonDeterminismError",
     "PayloadError",
     "PayloadTooLargeError",
+    "Progress",
     "QueueState",
     "RetentionRule",
     "Retry",

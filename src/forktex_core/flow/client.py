@@ -12,6 +12,7 @@ from uuid import UUID
 
 from forktex_core.flow.codec import ANY, Shape
 from forktex_core.flow.engine.results import Results
+from forktex_core.flow.engine.transaction import Transactions
 from forktex_core.flow.engine.wakeup import Notifier
 from forktex_core.flow.engine.worker import Worker
 from forktex_core.flow.errors import DefinitionError, FlowNotOpenError
@@ -38,9 +39,11 @@ class Opened:
         *,
         codec: Codec | None,
         listen: bool,
+        transactions: Callable[[Store], Transactions],
     ) -> None:
         self.pool = pool
         self.store = Store(pool, schema, codec)
+        self.transactions = transactions(self.store)
         self.control = self.store.beside(ControlStore)
         self.queues = self.store.beside(QueueStore)
         self.schedules = self.store.beside(ScheduleStore)
@@ -53,6 +56,7 @@ class Opened:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.notifier.flush(), 5)
         await self.results.close()
+        await self.transactions.close()
         await self.pool.close()
 
 

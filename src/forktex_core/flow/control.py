@@ -17,6 +17,7 @@ import asyncpg
 
 from forktex_core.flow.client import Client, run_uuid
 from forktex_core.flow.codec import ANY, Shape
+from forktex_core.flow.engine.outcome import CANCEL_SIGNAL, cancellation
 from forktex_core.flow.errors import (
     DefinitionError,
     RunConflictError,
@@ -108,6 +109,39 @@ class Control(Client):
     def _wake_run(self, run_id: UUID, sent: Any) -> None:
         if self._opened is not None:
             self._tell_of_signal(run_id, sent)
+
+    async def cancel(
+        self, run_id: UUID | str, reason: str | None = None, *, force: bool = False
+    ) -> bool:
+        """Ask a run to stop. Its body sees asyncio.CancelledError where it waits, or its step at
+        the step's next await, and may clean up with durable steps; then it ends as cancelled, and
+        result() raises RunCancelled. A run that has not begun ends at once.
+
+        Args:
+            run_id: the run.
+            reason: why, for the error and for views.
+            force: end it at once, without clean-up or compensations.
+
+        Returns:
+            False when it had ended already.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+        """
+        opened = self._open
+        run_id = run_uuid(run_id)
+        payload = cancellation("terminate" if force else "cancel", reason)
+        told = await opened.store.put_signals([(run_id, CANCEL_SIGNAL, payload)])
+        if not told and await opened.store.run_status(run_id) is None:
+            raise RunNotFoundError(run_id)
+        ended = [w.run_id for w in told if w.part == "e" and w.run_id is not None]
+        if ended:
+            opened.results.ended_here(ended)
+            opened.notifier.done(ended)
+        for w in told:
+            if w.part == "w" and w.run_id is not None:
+                self._tell_of_signal(w.run_id, {"worker_id": w.worker_id, "queue": w.queue})
+        return bool(told)
 
     async def pause(self, run_id: UUID | str) -> None:
         """Let an unfinished run stand still until resume(). A step that is being executed is

@@ -19,9 +19,9 @@
     ├── FlowNotOpenError           the flow was not opened, or is closed
     ├── DatabaseUnavailableError   Postgres can't be reached, or refused the connection
     ├── SchemaTooNewError          a newer release has migrated the database
-    ├── StepFailed                 a step failed for good; also an instance of the original type
-    where it can be │   └── StepTimeout            its time ran out └── RunFailed
-    raised by result(); also an instance of the original type where it can be
+    ├── StepFailed                 a step failed for good; also of the original type where it can be
+    │   └── StepTimeout            its time ran out
+    └── RunFailed                  raised by result(); also of the original type where it can be
         ├── RunCancelled           the run was cancelled
         ├── RunTimeout             the run did not end within its timeout
         └── RunHalted              the run stands still until an operator acts
@@ -176,12 +176,14 @@ class RecordedError(FlowError):
     """An error that was recorded in the database and restored from it.
 
     Attributes: ``type_name`` (qualified name of the original type), ``message``,
-        ``traceback_text``.
+        ``traceback_text``, and ``rollback``: what is known of each compensation that failed
+        (``step``, ``type``, ``message``, ``traceback``).
     """
 
     type_name: str = ""
     message: str = ""
     traceback_text: str = ""
+    rollback: tuple[dict[str, Any], ...] = ()
 
     def __str__(self) -> str:
         return self.message
@@ -201,6 +203,9 @@ class RecordedError(FlowError):
         error.type_name = record.get("type", "")
         error.message = record.get("message", "")
         error.traceback_text = record.get("traceback", "")
+        error.rollback = tuple(record.get("rollback", ()))
+        for failed in error.rollback:
+            error.add_note(f"compensation {failed['step']!r} failed: {failed['message']}")
         return cast("Self", error)
 
 
@@ -228,6 +233,11 @@ class RunHalted(RunFailed):
     """A run stands still: its error says what an operator must mend before it is resumed."""
 
 
+def type_name(kind: type[BaseException]) -> str:
+    """Return the qualified name by which an exception's type is recorded."""
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
 _TREE = (StepTimeout, StepFailed, RunCancelled, RunTimeout, RunHalted, RunFailed)
 
 
@@ -246,9 +256,9 @@ def record_error(error: BaseException) -> dict[str, Any]:
             "traceback": error.traceback_text,
         }
     kind = type(error)
-    record: dict[str, Any] = {"type": f"{kind.__module__}.{kind.__qualname__}"}
+    record: dict[str, Any] = {"type": type_name(kind)}
     try:
-        record["message"] = _clean(str(error))
+        record["message"] = _clean(str(error)[:_MAX_MESSAGE])
     except Exception as broken:  # noqa: BLE001 - a user's __str__
         record["message"] = f"<{kind.__qualname__}; its __str__ raised {type(broken).__name__}>"
     try:
@@ -260,6 +270,7 @@ def record_error(error: BaseException) -> dict[str, Any]:
     return record
 
 
+_MAX_MESSAGE = 100_000
 _PLAIN = (str, int, bool, type(None))
 
 

@@ -16,6 +16,7 @@ from typing import Any, Concatenate, Protocol, Self, overload
 from forktex_core.flow.client import Opened
 from forktex_core.flow.context import FlowContext
 from forktex_core.flow.control import Control
+from forktex_core.flow.engine.transaction import Transactions
 from forktex_core.flow.engine.worker import Worker, WorkerSettings
 from forktex_core.flow.errors import DefinitionError
 from forktex_core.flow.graph.graph import Graph
@@ -23,14 +24,23 @@ from forktex_core.flow.queueing import Queueing
 from forktex_core.flow.retaining import Retaining
 from forktex_core.flow.retry import NO_RETRY, Retry
 from forktex_core.flow.scheduling import Scheduling
+from forktex_core.flow.shown import Shown
 from forktex_core.flow.starting import Starting
 from forktex_core.flow.store.base import Codec
 from forktex_core.flow.store.connection import Link, Pool, connect, plain_dsn
 from forktex_core.flow.store.migrate import migrate
-from forktex_core.flow.workflow import Registry, Step, StepOptions, Workflow
+from forktex_core.flow.store.store import Store
+from forktex_core.flow.workflow import (
+    CANCEL_GRACE,
+    Durability,
+    Registry,
+    Step,
+    StepOptions,
+    Workflow,
+)
 
 
-class Flow(Starting, Control, Queueing, Scheduling, Retaining):
+class Flow(Starting, Control, Shown, Queueing, Scheduling, Retaining):
     """Durable execution on one Postgres schema.
 
     Args:
@@ -87,6 +97,7 @@ class Flow(Starting, Control, Queueing, Scheduling, Retaining):
         retries: Retry = NO_RETRY,
         timeout: float | timedelta | None = None,
         deadline: float | timedelta | None = None,
+        transactional: bool = False,
     ) -> "_StepDecorator": ...
     def step(
         self,
@@ -97,6 +108,7 @@ class Flow(Starting, Control, Queueing, Scheduling, Retaining):
         retries: Retry = NO_RETRY,
         timeout: float | timedelta | None = None,
         deadline: float | timedelta | None = None,
+        transactional: bool = False,
     ) -> Any:
         """Make a function a step: ``@flow.step``, or ``@flow.step(retries=..., timeout=...)``.
 
@@ -105,15 +117,26 @@ class Flow(Starting, Control, Queueing, Scheduling, Retaining):
         Raises:
             DefinitionError: the function or its name is not fit for a step.
         """
-        options = StepOptions(name, retries, timeout, deadline)
+        options = StepOptions(name, retries, timeout, deadline, transactional)
         return (lambda function: Step(function, options)) if fn is None else Step(fn, options)
 
-    def workflow(self, *, name: str | None = None, version: int = 1) -> "_WorkflowDecorator":
+    def workflow(
+        self,
+        *,
+        name: str | None = None,
+        version: int = 1,
+        durability: Durability = "commit",
+        cancel_grace: float | timedelta = CANCEL_GRACE,
+    ) -> "_WorkflowDecorator":
         """Register an ``async def body(ctx)`` or ``body(ctx, input)`` as a workflow.
 
         Args:
             name: what runs are started by; the function's name by default.
             version: to be raised whenever the body changes in a way that replay would notice.
+            durability: ``commit``: a step's result is durable before the body goes on.
+                ``pipelined``: the body goes on at once; a crash repeats the steps of the last
+            moments. cancel_grace: seconds (or a timedelta) that a cancelled body has to clean up;
+                then it is dropped and its compensations run.
 
         Raises:
             DefinitionError: the body, name or version is not fit, or taken.
@@ -121,7 +144,11 @@ class Flow(Starting, Control, Queueing, Scheduling, Retaining):
 
         def register(fn: Any) -> Workflow[Any, Any]:
             workflow: Workflow[Any, Any] = Workflow(
-                fn, getattr(fn, "__name__", "") if name is None else name, version
+                fn,
+                getattr(fn, "__name__", "") if name is None else name,
+                version,
+                durability=durability,
+                cancel_grace=cancel_grace,
             )
             self._registry.add(workflow)
             return workflow
@@ -159,7 +186,10 @@ class Flow(Starting, Control, Queueing, Scheduling, Retaining):
             await connection.close()
         pool = Pool(self._dsn, self._pool_size, "forktex-flow", prepared=not self._pooled)
         await pool.open()
-        self._opened = Opened(self.schema, pool, self._link, codec=self._codec, listen=session)
+        self._opened = Opened(
+            self.schema, pool, self._link, codec=self._codec, listen=session,
+            transactions=self._transactions,
+        )  # fmt: skip
 
     async def close(self) -> None:
         """Stop the workers of this Flow and close all connections; safe to repeat."""
@@ -178,6 +208,9 @@ class Flow(Starting, Control, Queueing, Scheduling, Retaining):
                 ResourceWarning,
                 stacklevel=2,
             )
+
+    def _transactions(self, store: Store) -> Transactions:
+        return Transactions(self._dsn, store, prepared=not self._pooled, size=self._pool_size)
 
     def _link(self, purpose: str) -> Link:
         dsn = self._dsn if self._direct_dsn is None else self._direct_dsn
@@ -214,6 +247,7 @@ class Flow(Starting, Control, Queueing, Scheduling, Retaining):
             max_payload=self._max_payload,
             session_lock=not self._pooled or self._direct_dsn is not None,
             on_finished=opened.results.ended_here,
+            transactions=opened.transactions,
             codec=self._codec,
             export=lambda: self._exporter,
         )

@@ -73,6 +73,7 @@ class Claimed:
     parent_id: Any
     parent_key: str | None
     metadata: str
+    generation: int = 0
     entries: list[Entry] = field(default_factory=list)
     signals: list[Signal] = field(default_factory=list)
     limited: bool = False

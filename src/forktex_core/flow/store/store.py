@@ -9,11 +9,11 @@ from uuid import UUID
 
 from forktex_core.flow.errors import PayloadError
 from forktex_core.flow.replay import Entry
-from forktex_core.flow.store.base import Queries
+from forktex_core.flow.store.effects import EffectQueries, Woken, woken
 from forktex_core.flow.store.rows import Claimed, NewRun, NewRuns, Signal
 
 
-class Store(Queries):
+class Store(EffectQueries):
     """The queries of runs, journals, signals, workers and the leader."""
 
     # Runs, as callers see them
@@ -49,12 +49,14 @@ class Store(Queries):
         )
         return None if row is None else UUID(bytes=row["id"].bytes)
 
-    async def outcomes(self, runs: Sequence[UUID]) -> list[Any]:
-        """Return the rows of those runs that ended or stand still."""
-        return await self._rows("outcomes", runs)
+    async def outcomes(self, runs: Sequence[UUID], unsure: Sequence[bool]) -> list[Any]:
+        """Return the rows of those runs that ended or stand still; of an ``unsure`` one that is not
+        there, a row without a status.
+        """
+        return await self._rows("outcomes", runs, unsure)
 
     async def run_status(self, run_id: UUID) -> Any:
-        """Return name, version and status of a run, or None."""
+        """Return what a run is and how it stands, or None."""
         return await self._row("run_status", run_id)
 
     async def send_signal(self, run_id: UUID, name: str, payload: str, key: str | None) -> Any:
@@ -129,13 +131,22 @@ class Store(Queries):
         return {row["run_id"]: row["outcome"] for row in rows}
 
     async def finish_runs(
-        self, worker: int, endings: Sequence[tuple[UUID, int, str, str | None, str | None]]
-    ) -> list[Any]:
-        """End runs, (id, claim, status, output, error) each; return the rows of those that were
-        still ours.
+        self,
+        worker: int,
+        endings: Sequence[tuple[UUID, int, str, str | None, str | None]],
+        closing: Sequence[UUID] = (),
+        cancel: str = "",
+        terminate: str = "",
+    ) -> list[Woken]:
+        """End runs, (id, claim, status, output, error) each; return those that were still ours, and
+        who is to be told.
+
+        The children of ``closing`` get the payload ``cancel`` or ``terminate``, by their policy.
         """
         rows = [(*e[:3], self.encode(e[3]), self.encode_error(e[4])) for e in endings]
-        return await self._rows("finish_runs", worker, *zip(*rows, strict=True))
+        columns = zip(*rows, strict=True)
+        found = await self._rows("finish_runs", worker, *columns, list(closing), cancel, terminate)
+        return [woken(row) for row in found]
 
     async def claims_of(self, runs: Sequence[UUID]) -> list[Any]:
         """Return id, claim and status of runs."""
@@ -264,6 +275,7 @@ def _claimed(row: Any) -> Claimed:
         parent_id=row["parent_id"],
         parent_key=row["parent_key"],
         metadata=row["metadata"],
+        generation=row["attempt"],
         limited=row["failed"],
         seed=row["key"] or str(row["run_id"]),
     )

@@ -62,6 +62,8 @@ CREATE TABLE {schema}.run (
     idempotency_key text,
     parent_id       uuid,
     parent_key      text,
+    parent_close    text CHECK (parent_close IN ('terminate', 'cancel', 'abandon')),
+    generation      integer NOT NULL DEFAULT 0,
     key             text COLLATE "C" CHECK (key <> ''),  -- whose share of the queue it takes: 0010_queues.sql
     limited         boolean NOT NULL DEFAULT false,      -- its claim counts for the limits of its queue
     deduplication_key text,
@@ -115,7 +117,7 @@ CREATE TABLE {schema}.journal (
     failed     boolean NOT NULL,
     value      json,
     claim      integer NOT NULL,
-    attempt    smallint NOT NULL,
+    attempt    integer NOT NULL,
     worker_id  bigint NOT NULL,
     started_at timestamptz NOT NULL,
     at         timestamptz NOT NULL,

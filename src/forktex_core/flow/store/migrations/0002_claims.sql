@@ -56,8 +56,8 @@ BEGIN
 END $$;
 
 -- Claims up to p_slots due runs for a living worker and returns them (part 'r'), then, in a fresh snapshot, the journals
--- of those that the worker doesn't hold warm (part 'j') and the signals not yet taken (part 's'). Part 'n' says when a
--- rate limit lets more through.
+-- of those that the worker doesn't hold warm (part 'j') and the signals not yet taken (part 's'). In part 'r' no is the
+-- run's signal_seq and attempt its generation. Part 'n' says when a rate limit lets more through.
 CREATE FUNCTION {schema}.claim_runs(p_worker bigint, p_queues text[], p_lanes text[], p_slots integer,
                                     p_warm uuid[], p_warm_claims integer[])
 RETURNS TABLE (part text, run_id uuid, no bigint, key text, kind text, name text, failed boolean, value text,
@@ -109,7 +109,7 @@ BEGIN
     IF cardinality(v_taken) = 0 THEN
         RETURN;
     END IF;
-    RETURN QUERY SELECT 'r', r.id, r.signal_seq, r.origin::text, NULL, NULL, r.limited, r.input::text, r.claim, NULL::integer,
+    RETURN QUERY SELECT 'r', r.id, r.signal_seq, r.origin::text, NULL, NULL, r.limited, r.input::text, r.claim, r.generation,
                         r.started_at, r.workflow, r.version, r.queue, r.parent_id, r.parent_key, r.metadata::text
                  FROM {schema}.run r WHERE r.id = ANY (v_taken);
     -- A warm run is up to date exactly when nobody claimed it in between.

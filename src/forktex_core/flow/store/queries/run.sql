@@ -56,9 +56,11 @@ SELECT r.id FROM (
 ) r ORDER BY r.rank LIMIT 1
 
 -- name: outcomes
--- The runs among these that will not move any more by themselves.
-SELECT id, workflow, version, status, output::text AS output, error::text AS error FROM {schema}.run
-WHERE id = ANY ($1::uuid[]) AND (finished_at IS NOT NULL OR (status = 'paused' AND error IS NOT NULL))
+-- The runs among these that will not move any more by themselves, and those asked about for the first time ($2) that
+-- there are not (their status is null).
+SELECT a.id, r.workflow, r.version, r.status, r.output::text AS output, r.error::text AS error
+FROM unnest($1::uuid[], $2::boolean[]) AS a(id, unsure) LEFT JOIN {schema}.run r ON r.id = a.id
+WHERE r.finished_at IS NOT NULL OR (r.status = 'paused' AND r.error IS NOT NULL) OR (a.unsure AND r.id IS NULL)
 
 -- name: run_status
 SELECT id, workflow, version, lane, queue, status, claim, error::text AS error FROM {schema}.run WHERE id = $1
@@ -71,7 +73,10 @@ SELECT * FROM {schema}.claim_runs($1, $2, $3, $4, $5, $6)
 SELECT * FROM {schema}.park_runs($1, $2, $3, $4, $5, $6)
 
 -- name: finish_runs
-SELECT * FROM {schema}.finish_runs($1, $2, $3, $4, $5, $6)
+SELECT * FROM {schema}.finish_runs($1, $2, $3, $4, $5, $6, $7, $8, $9)
+
+-- name: continue_runs
+SELECT * FROM {schema}.continue_runs($1, $2, $3, $4)
 
 -- name: release_runs
 -- A worker that drains gives its runs back: due again at once.
@@ -86,3 +91,8 @@ SELECT id, claim, status FROM {schema}.run WHERE id = ANY ($1::uuid[])
 -- name: held_runs
 -- What a worker holds, save what it may be claiming at this moment.
 SELECT id, claim FROM {schema}.run WHERE worker_id = $1 AND claimed_at < clock_timestamp() - interval '2 s'
+
+-- name: published
+-- A value that a run published, and whether there is such a run at all.
+SELECT r.id, p.key, p.value::text AS value FROM {schema}.run r
+LEFT JOIN {schema}.published p ON p.run_id = r.id AND p.key = $2 WHERE r.id = $1

@@ -9,3 +9,6 @@ SELECT * FROM {schema}.send_signal(CAST($1 AS uuid), CAST($2 AS text), CAST($3 A
 SELECT s.run_id, s.no, s.name, s.payload::text AS payload, s.sent_at FROM {schema}.signal s
 JOIN unnest($1::uuid[], $2::bigint[]) AS a(id, seen) ON s.run_id = a.id AND s.no > a.seen
 WHERE NOT s.taken ORDER BY s.run_id, s.no
+
+-- name: put_signals
+SELECT * FROM {schema}.put_signals($1, $2, $3)
