@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from forktex_core.flow.errors import DatabaseUnavailableError
+from forktex_core.flow.errors import DatabaseUnavailableError, PayloadError
 
 # A lost host drops no connection by itself: the server is told to look after its side of the wire.
 _KEEPALIVE = {
@@ -57,10 +57,10 @@ def address(dsn: str) -> str:
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Say whether Postgres (or the driver) refused the *data*: trying again can't help."""
+    """Say whether Postgres, the driver or the codec refused the *data*: trying again can't help."""
     if isinstance(error, asyncpg.PostgresError):
         return (error.sqlstate or "")[:2] in _REFUSED
-    return isinstance(error, ValueError)
+    return isinstance(error, ValueError | PayloadError)
 
 
 async def connect(dsn: str, application: str, *, session: bool = True, **settings: str) -> Any:
