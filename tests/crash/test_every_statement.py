@@ -77,7 +77,7 @@ class Stage:
         flow = MortalFlow(self.dsn, schema=self.schema)
         register(flow, Effects())
         async with Flow(self.dsn, schema=self.schema) as client, flow:
-            run_id = await begin(client, program)
+            run_id = await begin_for(client, program)
             fate = flow.doom(None)
             async with worker(flow):
                 assert await client.result(run_id, timeout=20) == program.result

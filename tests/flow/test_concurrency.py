@@ -210,3 +210,24 @@ async def test_completions_are_delivered_in_the_order_of_their_numbers(
         live, seen = seen[:], []
         await flow.send_signal(run_id, "go")
         assert await flow.result(run_id, timeout=10) == live == list("abcd")
+
+
+async def test_ten_thousand_buffered_signals(flow: Flow, serving, sql) -> None:
+    """A full inbox is worked off in order, each signal looked at a few times."""
+    many = 10_000
+
+    @flow.workflow()
+    async def body(ctx: FlowContext) -> bool:
+        got = await ctx.gather(*(ctx.wait_signal("n") for _ in range(many)))
+        return got == list(range(1, many + 1))
+
+    async with flow:
+        run_id = await flow.start("body")
+        await sql.execute(
+            "INSERT INTO signal (run_id, no, name, payload)"
+            " SELECT $1, n, 'n', to_json(n) FROM generate_series(1, $2::int) n",
+            run_id, many,
+        )  # fmt: skip
+        await sql.execute("UPDATE run SET signal_seq = $1", many)
+    async with serving(flow):
+        assert await flow.result(run_id, timeout=30)

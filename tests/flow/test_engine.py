@@ -191,6 +191,7 @@ async def test_eviction_runs_no_durable_code(flow: Flow, serving, sql) -> None:
         try:
             await ctx.wait_signal("go")
         finally:
+            ctx.progress(1)
             await ctx.step(cleanup)
 
     async with serving(flow, warm=0):
@@ -198,6 +199,7 @@ async def test_eviction_runs_no_durable_code(flow: Flow, serving, sql) -> None:
         await eventually(lambda: sql.fetchval("SELECT status = 'waiting' FROM run"))
         await eventually(lambda: not flow._workers[0]._active)
         assert ran == []
+        assert flow._workers[0]._journal._shown == {}
         await flow.send_signal(run_id, "go")
         await flow.result(run_id, timeout=10)
     assert ran == ["cleanup"]

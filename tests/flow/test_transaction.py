@@ -3,9 +3,16 @@
 """Transactional steps: their work, their entry, what they send and start are one transaction."""
 
 import asyncio
+import os
+import shutil
+import socket
 import subprocess
 import sys
+import tempfile
 from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from sqlalchemy import event, text
@@ -423,3 +430,63 @@ def test_flow_imports_no_sqlalchemy() -> None:
     """A service without transactional steps pays nothing for them."""
     code = "import sys, forktex_core.flow; sys.exit('sqlalchemy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+async def test_through_a_pooler(postgres, schema: str, serving, sql, pooler: str) -> None:
+    """Behind a pooler in transaction mode the same holds: no statement of one transaction is looked
+    for by another one's server connection.
+    """
+    flow = Flow(pooler, schema=schema, pooled=True, direct_url=postgres.dsn)
+
+    @flow.step(transactional=True)
+    async def reserve(ctx: StepContext, name: str) -> str:
+        insert = f'INSERT INTO "{schema}".booking VALUES (:name)'
+        await ctx.session.execute(text(insert), {"name": name})
+        return name
+
+    @flow.workflow()
+    async def body(ctx: FlowContext, names: list[str]) -> list[str]:
+        return await ctx.map(reserve, names)
+
+    async with serving(flow):
+        await sql.execute("CREATE TABLE booking (name text PRIMARY KEY)")
+        given = [[f"{run}-{n}" for n in range(10)] for run in range(5)]
+        ids = await flow.start_many("body", given)
+        assert await asyncio.gather(*(flow.result(i, timeout=20) for i in ids)) == given
+    assert len(await names(sql)) == 50
+
+
+@pytest.fixture
+async def pooler(postgres) -> AsyncIterator[str]:
+    """The URL of a PgBouncer in transaction mode with two server connections."""
+    program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None:
+        pytest.skip("PgBouncer is not installed")
+    address = urlsplit(postgres.dsn)
+    folder = Path(tempfile.mkdtemp(prefix="pooler-"))  # pytest's own are closed to other users
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (folder / "users.txt").write_text(f'"{address.username}" "{address.password or ""}"\n')
+    (folder / "pgbouncer.ini").write_text(
+        f"[databases]\n* = host=127.0.0.1 port={address.port}\n[pgbouncer]\n"
+        f"listen_addr = 127.0.0.1\nlisten_port = {port}\nauth_type = plain\n"
+        f"auth_file = {folder}/users.txt\npool_mode = transaction\ndefault_pool_size = 2\n"
+        "unix_socket_dir =\n"
+    )
+    user = ["-u", "nobody"] if os.geteuid() == 0 else []
+    for path in (folder, *folder.iterdir()):
+        path.chmod(0o755)
+    process = await asyncio.create_subprocess_exec(
+        program, *user, str(folder / "pgbouncer.ini"), stderr=asyncio.subprocess.DEVNULL
+    )
+    await eventually(lambda: _answers(port))
+    yield postgres.dsn.replace(f":{address.port}/", f":{port}/")
+    process.terminate()
+    await process.wait()
+    shutil.rmtree(folder)
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -430,7 +430,7 @@ class Execution:
         if entry.kind == SIGNAL and not entry.failed:
             signal = recorded_signal(entry)
             if call is None:  # the wait was given up meanwhile
-                self.inbox.put(signal)
+                self.inbox.give_back(signal)
             else:
                 self.inbox.drop(signal)
         if call is not None:
