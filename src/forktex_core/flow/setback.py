@@ -24,6 +24,19 @@ class Recorded:
     error: str | None
 
 
+def recorded(
+    key: str, seq: int, kind: str, name: str, value: str | None, *, failed: bool
+) -> Recorded:
+    """Return an entry as these functions want it. The end of a child that failed counts as the
+    failure that it is.
+    """
+    if kind == "signal" and name.startswith("end of ") and value is not None:
+        end = json.loads(value)
+        if isinstance(end, dict) and end.get("status") in ("failed", "cancelled"):
+            return Recorded(key, seq, "child", name, json.dumps(end.get("error") or {}))
+    return Recorded(key, seq, kind, name, (value or "{}") if failed else None)
+
+
 def entry_of(run_id: UUID, step: str, entries: Sequence[Recorded]) -> int:
     """Return the number of the entry that a name or a key stands for.
 
