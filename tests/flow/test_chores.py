@@ -78,6 +78,8 @@ async def test_a_retry_has_the_whole_timeout_again(flow: Flow, serving, sql) -> 
             await flow.result(run_id, timeout=10)
         await sql.execute("UPDATE run SET timeout = interval '1 hour', queue = 'default'")
         await flow.retry(run_id)
+        left = "SELECT extract(epoch FROM deadline_at - clock_timestamp()) FROM run"
+        assert await sql.fetchval(left) > 3000
         await flow.send_signal(run_id, "go", "in time")
         assert await flow.result(run_id, timeout=10) == "in time"
 
