@@ -362,6 +362,34 @@ async def test_retry_while_another_holds_the_deduplication_key(flow, serving) ->
             await flow.retry(failed)
 
 
+async def test_retry_of_a_parent_waits_for_its_child_again(flow, serving, sql) -> None:
+    """A child that failed is retried, then its parent: it takes the child's new end, not the old
+    one, and what it did before is not repeated.
+    """
+    work = Work(flow)
+    work.failing = {"two"}
+
+    async def before() -> None:
+        work.ran.append("before")
+
+    @flow.workflow(name="parent")
+    async def parent(ctx) -> list[str]:
+        await ctx.step(before)
+        return await ctx.run_child("work")
+
+    async with serving(flow):
+        run_id = await flow.start("parent")
+        with pytest.raises(RunFailed, match="two found nothing"):
+            await flow.result(run_id, timeout=10)
+        work.failing = set()
+        child = await sql.fetchval("SELECT id FROM run WHERE parent_id IS NOT NULL")
+        await flow.retry(child)
+        await flow.result(child, timeout=10)
+        await flow.retry(run_id)
+        assert await flow.result(run_id, timeout=10) == ["one", "two", "three"]
+    assert work.ran == ["before", "one", "two", "two", "three"]
+
+
 ENTRIES = st.lists(
     st.tuples(
         st.sampled_from(["step", "signal", "timer", "attempt"]),

@@ -130,7 +130,7 @@ async def test_export_comes_first_and_at_least_once(flow, kept, sql) -> None:
     assert [r.run_id for r in handed[0]] == [r.run_id for r in handed[1]]
     run = next(r for r in handed[1] if r.metadata["name"] == "a1")
     assert (run.status, run.input, run.output, run.workflow) == ("succeeded", 1, 1, "a")
-    assert [(e["kind"], e["value"]) for e in run.journal] == [("signal", 0), ("step", 1)]
+    assert [(e["kind"], e["value"]) for e in run.journal] == [("signal", [1, "go", 0]), ("step", 1)]
     failed = next(r for r in handed[1] if r.metadata["name"] == "af")
     assert failed.error["type"].endswith("ValueError")
 

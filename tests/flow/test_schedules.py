@@ -95,7 +95,7 @@ async def test_a_time_that_is_fired_again_starts_nothing(flow, office, sql) -> N
 
 @pytest.mark.parametrize(
     ("overlap", "pending", "waiting", "skipped"),
-    [("skip", 1, 0, 2), ("allow", 3, 0, 0), ("queue", 1, 2, 0), ("cancel_running", 3, 0, 0)],
+    [("skip", 1, 0, 2), ("allow", 3, 0, 0), ("queue", 1, 2, 0), ("cancel_running", 1, 0, 0)],
 )
 async def test_overlap(flow, office, sql, overlap, pending, waiting, skipped) -> None:
     """Three times are due at once while nothing runs them yet."""
@@ -108,10 +108,21 @@ async def test_overlap(flow, office, sql, overlap, pending, waiting, skipped) ->
     counted = dict(await sql.fetch("SELECT status, count(*) FROM run GROUP BY 1"))
     assert (counted.get("pending", 0), counted.get("waiting", 0)) == (pending, waiting)
     assert (await flow.get_schedule("s")).skipped == skipped
-    cancelled = await sql.fetchval(
-        "SELECT count(DISTINCT run_id) FROM signal WHERE name = '$cancel'"
-    )
-    assert cancelled == (2 if overlap == "cancel_running" else 0)
+    assert counted.get("cancelled", 0) == (2 if overlap == "cancel_running" else 0)
+
+
+async def test_cancel_running_ends_the_run_at_work(flow: Flow, serving, sql) -> None:
+    """The run of the time before is cancelled where it waits, and the new one goes on."""
+    register(flow)
+    async with serving(flow):
+        await flow.schedule(
+            "s", "nightly", every=1, input="wait", overlap="cancel_running", timeout=60
+        )
+        await eventually(
+            lambda: sql.fetchval("SELECT count(*) >= 2 FROM run WHERE status = 'cancelled'")
+        )
+        await flow.delete_schedule("s")
+    assert await sql.fetchval("SELECT count(*) FROM run WHERE finished_at IS NULL") == 1
 
 
 async def test_queued_runs_go_one_after_the_other(flow, serving, sql) -> None:

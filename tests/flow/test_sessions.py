@@ -103,6 +103,9 @@ async def test_the_wake_up_comes_after_the_commit(flow: Flow, engine) -> None:
             for number in range(2):
                 async with session.begin():
                     await flow.start("ship", 1, session=session, queue=f"q{number}")
+                    async with session.begin_nested():
+                        await order_nothing(session)
+                    await order_nothing(session)
                     assert told == [f"q{n}" for n in range(number)]
                 await eventually(lambda n=number: told == [f"q{m}" for m in range(n + 1)])
             await flow.start("ship", 1, session=session, queue="lost")
