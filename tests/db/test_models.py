@@ -209,7 +209,6 @@ def test_a_check_without_a_name_is_refused() -> None:
         class Nameless(Base):
             __tablename__ = "nameless"
             __table_args__ = (CheckConstraint("size > 0"),)
-            metadata = MetaData(naming_convention=NAMING_CONVENTION)
             size: Mapped[int]
 
 

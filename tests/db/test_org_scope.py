@@ -14,9 +14,12 @@ from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import (
+    Column,
     Executable,
     ForeignKey,
     MetaData,
+    String,
+    Table,
     bindparam,
     column,
     delete,
@@ -422,6 +425,8 @@ REFUSED: dict[str, Executable] = {
     "alias of the table": select(BILL.alias().c.number),
     "sample of the table": select(BILL.tablesample(100).c.number),
     "table's name": select(column("number")).select_from(table("books_bill", column("number"))),
+    "table made by hand": select(Table("books_bill", MetaData(), Column("number", String))),
+    "copy of the table": select(BILL.to_metadata(MetaData())),
     "subquery of the table": select(select(BILL.c.number).subquery().c.number),
     "CTE of the table": select(select(BILL.c.number).cte().c.number),
     "table beside a model": select(Client.name, BILL.c.number),
