@@ -42,13 +42,11 @@ class Store:
         row = await self._row("run_by_idempotency_key", workflow, key)
         return None if row is None else UUID(bytes=row["id"].bytes)
 
-    async def outcomes(self, runs: Sequence[UUID]) -> list[Any]:
-        """Return the rows of those runs that ended or stand still."""
-        return await self._rows("outcomes", runs)
-
-    async def run_status(self, run_id: UUID) -> Any:
-        """Return name, version and status of a run, or None."""
-        return await self._row("run_status", run_id)
+    async def outcomes(self, runs: Sequence[UUID], unsure: Sequence[bool]) -> list[Any]:
+        """Return the rows of those runs that ended or stand still; of an ``unsure`` one that is not
+        there, a row without a status.
+        """
+        return await self._rows("outcomes", runs, unsure)
 
     async def send_signal(self, run_id: UUID, name: str, payload: str, key: str | None) -> Any:
         """Put a signal into a run's inbox; return outcome, status, worker_id and queue."""

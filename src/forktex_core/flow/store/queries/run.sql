@@ -20,12 +20,11 @@ FROM unnest($8::uuid[], $9::text[]) AS a(id, input)
 SELECT id FROM {schema}.run WHERE workflow = $1 AND idempotency_key = $2
 
 -- name: outcomes
--- The runs among these that will not move any more by themselves.
-SELECT id, workflow, version, status, output::text AS output, error::text AS error FROM {schema}.run
-WHERE id = ANY ($1::uuid[]) AND (finished_at IS NOT NULL OR (status = 'paused' AND error IS NOT NULL))
-
--- name: run_status
-SELECT id, workflow, version, status FROM {schema}.run WHERE id = $1
+-- The runs among these that will not move any more by themselves, and those asked about for the first time ($2) that
+-- there are not (their status is null).
+SELECT a.id, r.workflow, r.version, r.status, r.output::text AS output, r.error::text AS error
+FROM unnest($1::uuid[], $2::boolean[]) AS a(id, unsure) LEFT JOIN {schema}.run r ON r.id = a.id
+WHERE r.finished_at IS NOT NULL OR (r.status = 'paused' AND r.error IS NOT NULL) OR (a.unsure AND r.id IS NULL)
 
 -- name: claim_runs
 -- Due runs, their journals and their signals, in one round trip.
