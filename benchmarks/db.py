@@ -89,7 +89,7 @@ def cases(ways: Ways, key: Any, owned: Any) -> dict[str, dict[str, Call]]:
 
     filtered = select(Owned).where(Owned.id == owned, Owned.org_id == ORG)
     many = [{"name": "x", "rank": -1}] * BATCH
-    first = select(Item).order_by(Item.rank).limit(BATCH)
+    first = select(Item).order_by(Item.rank, Item.id).limit(BATCH)
     return {
         "get one row": {
             "db": lambda: ways.ours(Item, lambda rows: rows.get(key)),
@@ -121,7 +121,7 @@ def cases(ways: Ways, key: Any, owned: Any) -> dict[str, dict[str, Call]]:
             "db": lambda: ways.ours(Item, lambda rows: rows.list(sort="rank", limit=BATCH)),
             "sqlalchemy": lambda: ways.theirs(lambda s: s.scalars(first)),
             "asyncpg": lambda: ways.bare(
-                lambda c: c.fetch(f"SELECT * FROM item ORDER BY rank LIMIT {BATCH}")
+                lambda c: c.fetch(f"SELECT * FROM item ORDER BY rank, id LIMIT {BATCH}")
             ),
         },
     }
