@@ -135,8 +135,9 @@ async def stage(postgres, schema: str, sql: asyncpg.Connection) -> Stage:
 
 
 async def crash_at(stage: Stage, program: Program, points: list[Point]) -> None:
-    """Die at each point; most of them must be come to, or the test has seen nothing."""
+    """Die at each point; those that the work itself leads to must be come to, most of the time."""
     missed = [point for point in points if not await stage.die_at(point, program)]
+    missed = [point for point in missed if point.query not in BY_THE_CLOCK]
     assert len(missed) * 3 <= len(points), f"never came to {missed}"
 
 

@@ -19,7 +19,13 @@ from uuid import UUID
 
 from forktex_core.flow.codec import ANY, Shape
 from forktex_core.flow.engine.wakeup import channel
-from forktex_core.flow.errors import RunCancelled, RunFailed, RunHalted, RunNotFoundError
+from forktex_core.flow.errors import (
+    PayloadError,
+    RunCancelled,
+    RunFailed,
+    RunHalted,
+    RunNotFoundError,
+)
 from forktex_core.flow.store.connection import Link
 from forktex_core.flow.store.store import Store
 
@@ -52,13 +58,17 @@ class Results:
         store: queries on the pool.
         schema: the schema of the tables.
         link: makes a connection of our own, to listen on.
+        listen: whether that connection is a session, which hears notifications.
     """
 
-    def __init__(self, store: Store, schema: str, link: Callable[[str], Link]) -> None:
+    def __init__(
+        self, store: Store, schema: str, link: Callable[[str], Link], *, listen: bool = True
+    ) -> None:
         self._store = store
         self._channel = channel(schema, "done")
         self._link = link("results")
-        self._link.on_connect = self._listen
+        if listen:
+            self._link.on_connect = self._listen
         self._waiting: dict[UUID, list[asyncio.Future[Outcome]]] = {}
         self._unsure: set[UUID] = set()
         self._ended: set[UUID] = set()
@@ -148,12 +158,14 @@ class Results:
             if row["status"] is None:
                 self._settle(row["id"], RunNotFoundError(row["id"]))
             else:
-                self._settle(
-                    row["id"],
-                    Outcome(
-                        row["workflow"], row["version"], row["status"], row["output"], row["error"]
-                    ),
-                )
+                self._settle(row["id"], self._outcome(row))
+
+    def _outcome(self, row: Any) -> Outcome | PayloadError:
+        try:
+            output, error = self._store.decode(row["output"]), self._store.decode(row["error"])
+        except PayloadError as fault:
+            return fault
+        return Outcome(row["workflow"], row["version"], row["status"], output, error)
 
     def _settle(self, run_id: UUID, outcome: Outcome | Exception) -> None:
         for future in self._waiting.pop(run_id, []):

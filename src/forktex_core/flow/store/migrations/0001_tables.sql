@@ -27,7 +27,8 @@ CREATE TABLE {schema}.leader (
     term       bigint NOT NULL DEFAULT 0,
     worker_id  bigint,
     elected_at timestamptz,
-    seen_at    timestamptz
+    seen_at    timestamptz,
+    locked     boolean NOT NULL DEFAULT false  -- the one in office holds the advisory lock: its absence means death
 ) WITH (fillfactor = 50);
 INSERT INTO {schema}.leader DEFAULT VALUES;
 
@@ -61,6 +62,15 @@ CREATE TABLE {schema}.run (
     idempotency_key text,
     parent_id       uuid,
     parent_key      text,
+    parent_close    text CHECK (parent_close IN ('terminate', 'cancel', 'abandon')),
+    generation      integer NOT NULL DEFAULT 0,
+    key             text COLLATE "C" CHECK (key <> ''),  -- whose share of the queue it takes: 0010_queues.sql
+    limited         boolean NOT NULL DEFAULT false,      -- its claim counts for the limits of its queue
+    deduplication_key text,
+    schedule        text,
+    origin          uuid,                                -- a fork draws the random numbers of the run it came from
+    timeout         interval,
+    due_when_resumed timestamptz,
     created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
     started_at      timestamptz,
     claimed_at      timestamptz,
@@ -72,12 +82,15 @@ CREATE TABLE {schema}.run (
     CONSTRAINT run_finished_once CHECK ((finished_at IS NOT NULL) = (status IN ('succeeded', 'failed', 'cancelled'))),
     CONSTRAINT run_child_has_key CHECK ((parent_id IS NULL) = (parent_key IS NULL))
 ) WITH (fillfactor = 80);
--- What can be claimed, now or later: ordered as workers ask for it.
-CREATE INDEX run_due ON {schema}.run (queue, lane, priority DESC, due_at) WHERE due_at IS NOT NULL;
+-- What can be claimed, now or later: ordered as workers ask for it. Runs with a key have indexes of their own (0010).
+CREATE INDEX run_due ON {schema}.run (queue, lane, priority DESC, due_at) WHERE due_at IS NOT NULL AND key IS NULL;
 CREATE INDEX run_claimed ON {schema}.run (worker_id) WHERE worker_id IS NOT NULL;
 CREATE INDEX run_deadline ON {schema}.run (deadline_at) WHERE deadline_at IS NOT NULL AND finished_at IS NULL;
 CREATE INDEX run_parent ON {schema}.run (parent_id) WHERE parent_id IS NOT NULL;
 CREATE UNIQUE INDEX run_idempotency ON {schema}.run (workflow, idempotency_key) WHERE idempotency_key IS NOT NULL;
+CREATE UNIQUE INDEX run_deduplication ON {schema}.run (queue, deduplication_key)
+WHERE deduplication_key IS NOT NULL AND finished_at IS NULL;
+CREATE INDEX run_finished ON {schema}.run (workflow, status, finished_at) WHERE finished_at IS NOT NULL;
 
 -- The second wall behind transitions.py: the same table of legal changes, which no UPDATE gets past.
 CREATE FUNCTION {schema}.refuse_transition() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -89,7 +102,7 @@ WHEN (OLD.status IS DISTINCT FROM NEW.status AND NOT (
        (OLD.status = 'pending' AND NEW.status IN ('running', 'paused', 'failed', 'cancelled'))
     OR (OLD.status = 'running' AND NEW.status IN ('pending', 'waiting', 'paused', 'succeeded', 'failed', 'cancelled'))
     OR (OLD.status = 'waiting' AND NEW.status IN ('pending', 'running', 'paused', 'failed', 'cancelled'))
-    OR (OLD.status = 'paused' AND NEW.status IN ('pending', 'failed', 'cancelled'))
+    OR (OLD.status = 'paused' AND NEW.status IN ('pending', 'waiting', 'failed', 'cancelled'))
     OR (OLD.status IN ('failed', 'cancelled') AND NEW.status = 'pending')))
 EXECUTE FUNCTION {schema}.refuse_transition();
 
@@ -104,7 +117,7 @@ CREATE TABLE {schema}.journal (
     failed     boolean NOT NULL,
     value      json,
     claim      integer NOT NULL,
-    attempt    smallint NOT NULL,
+    attempt    integer NOT NULL,
     worker_id  bigint NOT NULL,
     started_at timestamptz NOT NULL,
     at         timestamptz NOT NULL,
@@ -118,6 +131,7 @@ CREATE TABLE {schema}.signal (
     payload json,
     key     text,
     taken   boolean NOT NULL DEFAULT false,
+    taken_seq integer,  -- the journal entry that took it, so that a run that is set back gets it again
     sent_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (run_id, no)
 );

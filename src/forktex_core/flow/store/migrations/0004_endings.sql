@@ -26,34 +26,45 @@ BEGIN
     FROM asked a LEFT JOIN parked p ON p.id = a.id LEFT JOIN held h ON h.id = a.id;
 END $$;
 
--- Ends claimed runs. A child's end is a signal to its parent, in the same transaction. Rows are locked in id order,
--- children and parents alike, so two batches never wait for each other in a circle.
+-- Ends claimed runs. A child's end is a signal to its parent, in the same transaction; the children of the runs in p_closing
+-- that are still open get what their parent_close says. Rows are locked in id order, children and parents alike, so two
+-- batches never wait for each other in a circle.
+-- Returns part 'e' for each run that ended, and part 'w' for each that is to be woken.
 CREATE FUNCTION {schema}.finish_runs(p_worker bigint, p_runs uuid[], p_claims integer[], p_statuses text[],
-                                     p_outputs text[], p_errors text[])
-RETURNS TABLE (run_id uuid, parent_id uuid, parent_worker bigint, parent_queue text)
+                                     p_outputs text[], p_errors text[], p_closing uuid[], p_cancel text, p_terminate text)
+RETURNS TABLE (part text, run_id uuid, worker_id bigint, queue text)
 LANGUAGE plpgsql SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
-    parents uuid[];
+    v_parents uuid[];
+    v_children uuid[] := '{}';
+    v_policies text[] := '{}';
+    v_ended uuid[];
+    v_runs uuid[];
+    v_names text[];
+    v_payloads text[];
 BEGIN
     PERFORM 1 FROM {schema}.worker w WHERE w.id = p_worker AND w.ended_at IS NULL FOR KEY SHARE;
     IF NOT FOUND THEN
         RETURN;
     END IF;
-    SELECT array_agg(DISTINCT r.parent_id) FILTER (WHERE r.parent_id IS NOT NULL) INTO parents
+    SELECT array_agg(DISTINCT r.parent_id) FILTER (WHERE r.parent_id IS NOT NULL) INTO v_parents
     FROM {schema}.run r WHERE r.id = ANY (p_runs);
-    IF parents IS NULL THEN
+    IF v_parents IS NULL AND cardinality(p_closing) = 0 THEN
         RETURN QUERY
         UPDATE {schema}.run r SET status = a.status, worker_id = NULL, finished_at = CASE
                    WHEN a.status = 'paused' THEN NULL ELSE clock_timestamp() END,
                output = a.output::json, error = a.error::json
         FROM unnest(p_runs, p_claims, p_statuses, p_outputs, p_errors) AS a(id, claim, status, output, error)
         WHERE r.id = a.id AND r.worker_id = p_worker AND r.claim = a.claim
-        RETURNING r.id, NULL::uuid, NULL::bigint, NULL::text;
+        RETURNING 'e', r.id, NULL::bigint, r.queue;
         RETURN;
     END IF;
-    PERFORM 1 FROM {schema}.run r WHERE r.id = ANY (p_runs || parents) ORDER BY r.id FOR NO KEY UPDATE;
-    RETURN QUERY
+    IF cardinality(p_closing) > 0 THEN
+        SELECT coalesce(array_agg(c.id), '{}') INTO v_children FROM {schema}.run c
+        WHERE c.parent_id = ANY (p_closing) AND c.finished_at IS NULL AND c.parent_close <> 'abandon';
+    END IF;
+    PERFORM 1 FROM {schema}.run r WHERE r.id = ANY (p_runs || v_parents || v_children) ORDER BY r.id FOR NO KEY UPDATE;
     WITH ended AS (
         UPDATE {schema}.run r SET status = a.status, worker_id = NULL, finished_at = CASE
                    WHEN a.status = 'paused' THEN NULL ELSE clock_timestamp() END,
@@ -61,17 +72,22 @@ BEGIN
         FROM unnest(p_runs, p_claims, p_statuses, p_outputs, p_errors) AS a(id, claim, status, output, error)
         WHERE r.id = a.id AND r.worker_id = p_worker AND r.claim = a.claim
         RETURNING r.id, r.status, r.output, r.error, r.parent_id, r.parent_key
-    ), told AS (
-        INSERT INTO {schema}.signal (run_id, no, name, payload)
-        SELECT p.id, p.signal_seq + row_number() OVER (PARTITION BY p.id ORDER BY e.id), '$child:' || e.parent_key,
-               json_build_object('status', e.status, 'output', e.output, 'error', e.error)
-        FROM ended e JOIN {schema}.run p ON p.id = e.parent_id
-        WHERE p.finished_at IS NULL AND e.status <> 'paused' RETURNING run_id
-    ), woken AS (
-        UPDATE {schema}.run p SET signal_seq = p.signal_seq + t.n, due_at = CASE WHEN p.status = 'waiting'
-                   THEN least(p.due_at, clock_timestamp()) ELSE p.due_at END
-        FROM (SELECT t.run_id, count(*) AS n FROM told t GROUP BY t.run_id) t
-        WHERE p.id = t.run_id RETURNING p.id, p.worker_id, p.queue
     )
-    SELECT e.id, w.id, w.worker_id, w.queue FROM ended e LEFT JOIN woken w ON w.id = e.parent_id;
+    SELECT coalesce(array_agg(e.id), '{}'),
+           coalesce(array_agg(e.parent_id) FILTER (WHERE t.tells), '{}'),
+           coalesce(array_agg('$child:' || e.parent_key) FILTER (WHERE t.tells), '{}'),
+           coalesce(array_agg(json_build_object('status', e.status, 'output', e.output, 'error', e.error)::text)
+                    FILTER (WHERE t.tells), '{}')
+    INTO v_ended, v_runs, v_names, v_payloads
+    FROM ended e, LATERAL (SELECT e.parent_id IS NOT NULL AND e.status <> 'paused') AS t(tells);
+    RETURN QUERY SELECT 'e', e.id, NULL::bigint, NULL::text FROM unnest(v_ended) AS e(id);
+    SELECT coalesce(array_agg(c.id), '{}'), coalesce(array_agg(c.parent_close), '{}') INTO v_children, v_policies
+    FROM {schema}.run c JOIN {schema}.run p ON p.id = c.parent_id
+    WHERE c.id = ANY (v_children) AND c.finished_at IS NULL
+      AND p.id = ANY (v_ended) AND p.finished_at IS NOT NULL;
+    RETURN QUERY SELECT w.part, w.run_id, w.worker_id, w.queue FROM {schema}.put_signals(
+        v_runs || v_children,
+        v_names || array_fill('$cancel'::text, ARRAY[cardinality(v_children)]),
+        v_payloads || ARRAY(SELECT CASE p.policy WHEN 'terminate' THEN p_terminate ELSE p_cancel END
+                            FROM unnest(v_policies) WITH ORDINALITY AS p(policy, place) ORDER BY p.place)) w;
 END $$;
