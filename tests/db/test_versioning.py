@@ -132,7 +132,7 @@ async def test_a_bulk_update_goes_past_the_count(db: Database, page: Page) -> No
 
 
 async def test_models_below_share_the_count(db: Database) -> None:
-    """A subclass is versioned by its parent's column; what the UPDATE set needs no query to read."""
+    """A subclass shares its parent's version; reading what the UPDATE set needs no query."""
     async with db.session() as session:
         picture = await Repository[Picture](session).create(text="t", caption="c")
         changed = await Repository[Picture](session).update(picture, caption="d")
