@@ -129,9 +129,11 @@ def test_command_works_and_cancels(redis_url, tmp_path):
         sys.path.remove(str(tmp_path))
 
 
-async def test_trace_goes_from_enqueue_to_run(redis_url):
+async def test_trace_goes_from_enqueue_to_run(redis_url, monkeypatch):
     """The run's span belongs to the trace in which the job was enqueued."""
-    tracer = TracerProvider().get_tracer("test")
+    provider = TracerProvider()  # a process can set the global one only once
+    monkeypatch.setattr(trace, "get_tracer", provider.get_tracer)
+    tracer = provider.get_tracer("test")
     seen = []
     async with Queue(redis_url, tracing=True) as queue:
 
