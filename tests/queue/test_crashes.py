@@ -92,7 +92,7 @@ async def killed_worker(queue, take: int = 100) -> None:
 
     wire, root = queue.submitter.wire, queue.link.root
     await wire.ask(scripts.call("join", root, "gone", "{}", 1))
-    await wire.ask(scripts.call("take", root, "gone", take, 1, take, 0, 0))
+    await wire.ask(scripts.call("take", root, "gone", take, 1, take, 0))
 
 
 async def test_killer_is_dead_lettered_and_innocents_live(queue, work):

@@ -16,7 +16,6 @@ import forktex_core.queue as module
 from forktex_core.queue import Backoff
 from forktex_core.queue.cli import main
 from forktex_core.queue.message import Message
-from forktex_core.queue.worker.shares import shares
 
 TYPED = """
 from forktex_core.queue import Queue
@@ -100,14 +99,6 @@ def test_message_round_trip(name, arguments):
     """Every message is what was encoded."""
     message = Message("id", name, arguments, {"a": 1, "k": "x\ny"})
     assert Message.decode(message.encode()) == message
-
-
-@given(st.integers(1, 500), st.integers(0, 9))
-def test_shares(room, place):
-    """Shares make the room, and ten rounds of any size keep the proportion."""
-    parts, _ = shares(room, place)
-    assert sum(parts) == room
-    assert abs(parts[0] - room * 0.6) < 2
 
 
 @given(st.integers(1, 10_000), st.floats(0, 1, exclude_max=True))

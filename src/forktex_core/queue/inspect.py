@@ -142,18 +142,26 @@ async def failures(access: Access, limit: int, before: str | None) -> list[DeadL
 def letter_of(letter: bytes, fields: Sequence[bytes]) -> DeadLetter:
     """A dead letter from its entry."""
     stored = {fields[i]: fields[i + 1] for i in range(0, len(fields), 2)}
-    message = Message.decode(stored[b"m"])
+    message = Message.read(stored[b"m"])
     return DeadLetter(
         letter.decode(),
         message.id,
         message.name,
-        json.loads(message.arguments),
+        arguments_of(message),
         stored[b"s"].decode(),
         stored[b"e"].decode(),
         message.options.get(ATTEMPT, 0) + 1,
         message.options.get(CRASHES, 0),
         moment(int(letter.partition(b"-")[0])),
     )
+
+
+def arguments_of(message: Message) -> Any:
+    """The JSON of a job's arguments, or the text of what is none."""
+    try:
+        return json.loads(message.arguments)
+    except ValueError:
+        return message.arguments.decode(errors="backslashreplace")
 
 
 async def requeue(access: Access, letters: Sequence[str] | None) -> int:

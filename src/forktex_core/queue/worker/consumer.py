@@ -34,7 +34,7 @@ from forktex_core.queue.message import EXPIRES, KEY, Message
 from forktex_core.queue.worker.delivery import Delivery, Outcome, Reason, settlement, triples
 from forktex_core.queue.worker.heartbeat import sign
 from forktex_core.queue.worker.runner import Runner, expired
-from forktex_core.queue.worker.shares import Slots, shares
+from forktex_core.queue.worker.shares import Slots
 from forktex_core.queue.worker.watch import Watch
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ MOST = 1000  # outcomes in one call, jobs in one take
 FIRST_PAUSE, LAST_PAUSE = 0.05, 1.0  # seconds between attempts to reach the server
 SUSPECT = "q"
 LANES = "rqhnl"
+PRIORITIES = frozenset((b"h", b"n", b"l"))
 BLOCKING_LANES = "rhnl"
 
 
@@ -75,7 +76,7 @@ class Consumer:
         self._wake = asyncio.Event()
         self._paused = self._stopping = self._unattended = self._blocked = False
         self._doubtful = True
-        self._place = 0
+        self._place, self._odd = 0, False
         self._flusher: asyncio.Task[None] | None = None
 
     # The reader
@@ -137,6 +138,7 @@ class Consumer:
         for outcome in outcomes:
             self.held.pop(outcome.delivery.entry, None)
         taken: list[bytes] = replies[-1] if room else []
+        self._place += sum(lane in PRIORITIES for lane in taken[::3])
         return taken
 
     def _settle(self, outcomes: list[Outcome]) -> scripts.Command:
@@ -144,9 +146,11 @@ class Consumer:
         return scripts.call("settle", self._root, queue.max_deliveries, queue.dead_letters, *words)
 
     def _take(self, room: int) -> scripts.Command:
-        parts, self._place = shares(room, self._place)
         suspect = not any(delivery.lane == SUSPECT for delivery in self.held.values())
-        return scripts.call("take", self._root, self.worker, room, int(suspect), *parts)
+        self._odd = not self._odd  # with one free slot at a time, too, half of them
+        returned = (room + self._odd) // 2
+        words = (room, int(suspect), returned, self._place)
+        return scripts.call("take", self._root, self.worker, *words)
 
     async def _block(self, room: int) -> Iterable[tuple[str, bytes, bytes]]:
         """Wait for jobs; what comes while the queue is gated is vetted first."""
@@ -216,7 +220,7 @@ class Consumer:
             await self._admit(asking)
 
     def _delivery(self, lane: str, entry: bytes, wire: bytes) -> Delivery:
-        message = Message.decode(wire)
+        message = Message.read(wire)
         job = self.queue.jobs.get(message.name)
         delivery = Delivery(lane, entry, wire, message, job.definition if job else None)
         self.held[entry] = delivery
