@@ -8,7 +8,6 @@ import json
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from forktex_core.queue.errors import ConfigurationError, QueueError
-from forktex_core.queue.inspect import DeadLetter, Stats, metrics
+from forktex_core.queue.inspect import DeadLetter, Stats, as_json, metrics
 from forktex_core.queue.queue import Queue
 
 console = Console()
@@ -50,14 +49,9 @@ def ask[T](context: click.Context, question: Callable[[Queue], Awaitable[T]]) ->
 def show(context: click.Context, value: Any, table: Callable[[Any], Table]) -> None:
     """Print a value as JSON or as a table."""
     if context.obj[2]:
-        click.echo(json.dumps(value, default=plain))
+        click.echo(as_json(value))
     else:
         console.print(table(value))
-
-
-def plain(value: Any) -> Any:
-    """What JSON has no form for."""
-    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def table_of(columns: str, rows: list[tuple[Any, ...]]) -> Table:

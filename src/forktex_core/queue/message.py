@@ -43,7 +43,10 @@ def new_id() -> str:
 
 def born(job_id: str) -> datetime:
     """When a job id was made, by the clock of the caller who enqueued the job."""
-    clock = base64.urlsafe_b64decode(job_id)[:CLOCK_BYTES]
+    stored = base64.urlsafe_b64decode(job_id)
+    if len(stored) != ID_BYTES:
+        raise ValueError(f"{job_id!r} has {len(stored)} bytes, not {ID_BYTES}")
+    clock = stored[:CLOCK_BYTES]
     return datetime.fromtimestamp(int.from_bytes(clock) / 1000, UTC)
 
 

@@ -73,7 +73,7 @@ class Consumer:
         self._runner = Runner(queue, state, threads)
         self.watch = Watch(queue, worker, self)
         self._outcomes: list[Outcome] = []
-        self._wake = asyncio.Event()
+        self._wake, self._hurry = asyncio.Event(), asyncio.Event()
         self._paused = self._stopping = self._unattended = self._blocked = False
         self._doubtful = True
         self._place, self._odd = 0, False
@@ -331,8 +331,7 @@ class Consumer:
 
     async def finish(self, grace: float) -> None:
         """Let running jobs end for ``grace`` seconds, give back what is left, and leave."""
-        if tasks := self._tasks():
-            await asyncio.wait(tasks, timeout=grace)
+        await self._wait_for_jobs(grace)
         for delivery in list(self.held.values()):
             self._interrupt(delivery, "stopping")
         if tasks := self._tasks():
@@ -342,6 +341,20 @@ class Consumer:
                 self._flush_aside()
                 await asyncio.wait([self._flusher] if self._flusher else [])
             await self._leave()
+
+    def hurry(self) -> None:
+        """End the wait for running jobs."""
+        self._hurry.set()
+
+    async def _wait_for_jobs(self, grace: float) -> None:
+        waiting = asyncio.create_task(self._hurry.wait())
+        deadline = asyncio.get_running_loop().time() + grace
+        while not self._hurry.is_set() and (tasks := self._tasks()):
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0:
+                break
+            await asyncio.wait([waiting, *tasks], timeout=left, return_when="FIRST_COMPLETED")
+        waiting.cancel()
 
     async def close(self) -> None:
         """Drop the connections."""

@@ -52,9 +52,12 @@ class Worker:
         wedged_after: float = 60.0,
         name: str | None = None,
     ) -> None:
-        if concurrency < 1 or not queues or min(queues.values()) <= 0:
+        if not queues or not min(queues.values()) > 0:
+            raise ConfigurationError("a worker needs queues, with weights above 0")
+        if concurrency < 1 or grace < 0 or wedged_after <= 0:
             raise ConfigurationError(
-                "a worker needs a concurrency of 1 or more, and queues with weights above 0"
+                f"a worker can't have concurrency={concurrency}, grace={grace}, "
+                f"wedged_after={wedged_after}: give 1 or more, 0 or more, and above 0"
             )
         if len({queue.name for queue in queues}) < len(queues):
             raise ConfigurationError("two queues of a worker have the same name: give each its own")
@@ -70,7 +73,8 @@ class Worker:
     def stop(self) -> None:
         """Begin the graceful end; called again: don't wait for running jobs."""
         if self._stop.is_set():
-            self._grace = 0.0
+            for consumer in self._consumers:
+                consumer.hurry()
         self._stop.set()
 
     async def run(self) -> None:
