@@ -155,6 +155,36 @@ async def test_garbage_is_purged_and_cancelled(queue):
     assert (await queue.stats()).counters["note"] == {"enqueued": 1, "cancelled": 1}
 
 
+async def test_a_thousand_cancelled_jobs(queue):
+    """Cancelled jobs in front of others, more than one call ends, are ended and passed."""
+    ran = []
+
+    @queue.job
+    async def note(number: int) -> None:
+        ran.append(number)
+
+    jobs = await queue.enqueue_many([note.call(n) for n in range(1500)])
+    wire, root = queue.submitter.wire, queue.link.root
+    now = int((await wire.ask(("TIME",)))[0]) * 1000
+    await wire.ask(("ZADD", f"{root}:x", *(word for job in jobs for word in (now + 9000, job.id))))
+    await note.enqueue(1500)
+    await drain(queue, concurrency=1)
+    assert ran == [1500]
+    assert (await queue.stats()).counters["note"]["cancelled"] == 1500
+
+
+async def test_drain_of_a_paused_queue(queue):
+    """A burst on a paused queue ends: there is nothing that it may take."""
+
+    @queue.job
+    async def noop() -> None: ...
+
+    await noop.enqueue()
+    await queue.pause()
+    await drain(queue)
+    assert (await queue.stats()).waiting == 1
+
+
 async def test_arguments_of_another_release(queue):
     """A job whose stored arguments don't fit the function any more is a dead letter at once, with
     the reason."""

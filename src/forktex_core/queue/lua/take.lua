@@ -3,7 +3,8 @@
 -- Deliver waiting jobs to a worker without blocking.
 -- ARGV: worker, room, whether a suspect may come ('1' or '0'), share of the room for jobs that came back, place in the
 --   pattern of priorities (from 0)
--- Returns: lane, entry id, message of each delivery in one flat list; nothing while the queue is paused.
+-- Returns: lane, entry id, message of each delivery in one flat list; nothing while the queue is paused; only 'more'
+--   when so many cancelled jobs ended that it is better to call again.
 -- Order: jobs that came back up to their share (a flood of them must not stop the others), one suspect, each priority
 -- its share of what is left, then whatever there is.
 -- Shares: while all lanes have jobs, six of ten are high, three normal, one is low. The caller moves its place on by the
@@ -11,16 +12,22 @@
 -- A crash before: nothing is delivered. After, unseen: the deliveries are pending under the worker's name; it reads
 -- them again itself when it lives (XREADGROUP from 0), and when it dies they are taken back.
 
+local MOST_WISHED = 1000
 local PATTERN = 'hnhhnhlhnh'
 local worker, room, place = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[5])
 if redis.call('EXISTS', key('z')) == 1 then return {} end
 local wishes = redis.call('EXISTS', key('x')) == 1
 local taken = {}
 
-local function read(lane, n)
-  if n < 1 then return end
+local wished = 0
+
+-- Read up to n jobs; cancelled ones end here and leave their places to others.
+local read
+function read(lane, n)
+  if n < 1 or wished >= MOST_WISHED then return end
   local reply = redis.call('XREADGROUP', 'GROUP', GROUP, worker, 'COUNT', n, 'STREAMS', key(lane), '>')
   if not reply then return end
+  local again = 0
   for _, entry in ipairs(reply[1][2]) do
     local message = entry[2][2]
     local id, name, options
@@ -28,11 +35,13 @@ local function read(lane, n)
     if wishes and marked(id) then
       cancel(id, name, options)
       remove(lane, entry[1])
+      wished, again = wished + 1, again + 1
     else
       taken[#taken + 1], taken[#taken + 2], taken[#taken + 3] = lane, entry[1], message
       room = room - 1
     end
   end
+  return read(lane, again)
 end
 
 local function shares(n)
@@ -53,4 +62,5 @@ end
 for _, lane in ipairs({ 'r', 'h', 'n', 'l' }) do
   read(lane, room)
 end
+if #taken == 0 and wished >= MOST_WISHED then return { 'more' } end
 return taken

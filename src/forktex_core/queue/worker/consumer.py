@@ -46,6 +46,7 @@ BLOCK = 1.0  # seconds of one blocking read
 MOST = 1000  # outcomes in one call, jobs in one take
 FIRST_PAUSE, LAST_PAUSE = 0.05, 1.0  # seconds between attempts to reach the server
 SUSPECT = "q"
+MORE = [b"more"]  # see take.lua
 LANES = "rqhnl"
 PRIORITIES = frozenset((b"h", b"n", b"l"))
 BLOCKING_LANES = "rhnl"
@@ -104,6 +105,8 @@ class Consumer:
             await self._rest()
             return
         taken = await self._exchange(room)
+        if taken == MORE:
+            return
         if room:
             self._slots.press(self.queue.name, len(taken) >= 3 * room)
         await self._start(triples(taken))
@@ -112,6 +115,8 @@ class Consumer:
 
     async def _rest(self) -> None:
         self._wake.clear()
+        if self._burst and self._paused and not (self.held or self._outcomes):
+            self.drained.set()  # a paused queue gives nothing
         if not (self._outcomes or self._stopping or self._doubtful):
             await self._wake.wait()
 
