@@ -20,7 +20,9 @@ async def noop(sent):
 async def main():
     """Run the course."""
     await broker.startup()
-    await course.run(noop.kiq, lambda: run_receiver_task(broker, max_async_tasks=100, max_prefetch=100))
+    await course.run(
+        noop.kiq, lambda: run_receiver_task(broker, max_async_tasks=100, max_prefetch=100)
+    )
 
 
 asyncio.run(main())

@@ -4,18 +4,15 @@
 
 import json
 import sys
-from datetime import UTC, datetime, timedelta
 
 import pytest
 from click.testing import CliRunner
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
-from forktex_core.queue import Concurrency, Queue, Rate, Worker, current_job
+from forktex_core.queue import Concurrency, Queue, Worker
 from forktex_core.queue.cli import main
-from forktex_core.queue.cron import Cron
 from forktex_core.queue.testing import drain, embedded
-from tests.queue.conftest import working
 from tests.waiting import eventually
 
 
@@ -34,52 +31,6 @@ async def test_queues_by_weight(redis_url):
     assert len(order) == 800
     part = order[:300].count("heavy") / 300
     assert 0.6 < part < 0.9, part
-
-
-async def test_rate_by_key_and_limits_together(queue):
-    """A rate by key counts each key alone, and holds beside a concurrency of the whole job."""
-    starts = []
-
-    @queue.job(limits=[Rate(2, per=3600, by_key=True), Concurrency(3)])
-    async def call() -> None:
-        starts.append(current_job().key)
-
-    await queue.enqueue_many([call.options(key=key).call() for _ in range(6) for key in "abc"])
-    async with working(queue):
-
-        async def all_seen() -> bool:
-            stats = await queue.stats()
-            return (stats.waiting, stats.held, stats.delayed, stats.limited) == (0, 0, 12, 0)
-
-        await eventually(all_seen)
-    assert sorted(starts) == ["a", "a", "b", "b", "c", "c"]
-
-
-def test_cron_over_summer_time(queue):
-    """A plan at 08:00 in Berlin is 07:00 UTC in winter and 06:00 in summer, once a day."""
-
-    @queue.job
-    async def report() -> None: ...
-
-    cron = Cron(report.call(), "0 8 * * *", "Europe/Berlin")
-    moment, ticks = datetime(2026, 3, 27, 12, tzinfo=UTC), []
-    for _ in range(3):
-        moment = cron.after(moment)
-        ticks.append(moment.astimezone(UTC))
-    assert [(tick.day, tick.hour) for tick in ticks] == [(28, 7), (29, 6), (30, 6)]
-
-
-def test_catch_up(queue):
-    """A missed tick counts when it is no longer ago than ``catch_up``."""
-
-    @queue.job
-    async def report() -> None: ...
-
-    start = datetime(2026, 1, 5, 8, 10, tzinfo=UTC)
-    made_up = Cron(report.call(), "0 8 * * *", catch_up=timedelta(minutes=30)).first(start)
-    too_late = Cron(report.call(), "0 8 * * *", catch_up=60).first(start)
-    assert made_up == start.replace(minute=0)
-    assert too_late == start.replace(minute=0) + timedelta(days=1)
 
 
 async def test_embedded():

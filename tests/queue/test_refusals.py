@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""How each public name fails: at the caller, at once, with the thing, what is wrong and the mend."""
+"""How each public name fails: at the caller, with the thing, what is wrong and the mend."""
 
 import math
 from datetime import datetime, timedelta
@@ -62,7 +62,7 @@ async def test_queue_url(url):
 async def test_no_server():
     """A queue without a URL says how to give one; a connected one takes no other."""
     queue = Queue()
-    with pytest.raises(ConfigurationError, match="queue.configure"):
+    with pytest.raises(ConfigurationError, match=r"queue\.configure"):
         await queue.stats()
     with pytest.raises(ConfigurationError, match="no server"):
         await queue.process(signals=False)
@@ -75,7 +75,7 @@ async def test_no_server():
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"retry": 3}, "no setting retry: there are .*retries"),
+        ({"retry": 3}, r"no setting retry: there are .*retries"),
         ({"retries": -1}, "retries=-1"),
         ({"retries": "3"}, "retries='3'"),
         ({"timeout": 0}, "timeout=0"),
@@ -202,7 +202,9 @@ def test_concurrency():
         Concurrency(0)
 
 
-@pytest.mark.parametrize("words", [{"first": -1}, {"factor": 0.5}, {"most": -1}, {"first": math.nan}])
+@pytest.mark.parametrize(
+    "words", [{"first": -1}, {"factor": 0.5}, {"most": -1}, {"first": math.nan}]
+)
 def test_backoff(words):
     """A backoff that goes backwards is refused."""
     with pytest.raises(ConfigurationError, match="no backoff"):
@@ -292,6 +294,13 @@ async def test_no_letter(queue, letter):
     with pytest.raises(ConfigurationError, match="no dead letter's id"):
         await queue.failures(before=letter)
     assert await queue.requeue(["1-1"]) == 0
+
+
+async def test_no_limit(queue):
+    """At least one dead letter is asked for."""
+    for limit in (0, -1):
+        with pytest.raises(ConfigurationError, match=f"limit={limit}"):
+            await queue.failures(limit=limit)
 
 
 async def test_no_job_id(queue):

@@ -4,17 +4,13 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
-import redis.asyncio
 
 from forktex_core.queue import (
     ArgumentsTooLargeError,
     Backoff,
-    Concurrency,
     JobCancelledError,
     JobExpiredError,
     JobFailedError,
@@ -23,15 +19,12 @@ from forktex_core.queue import (
     QueueError,
     QueueFullError,
     QueueUnavailableError,
-    Rate,
-    Retry,
     UnknownJobError,
     WrongArgumentsError,
     current_job,
     metrics,
 )
 from forktex_core.queue.testing import drain
-from tests.queue.conftest import working
 from tests.waiting import eventually
 
 FAST = Backoff(first=0.01)
@@ -147,57 +140,6 @@ async def test_retries_then_dead_letter_then_requeue(queue, work):
     await eventually(queue.failures)
 
 
-async def due_in(queue, job) -> float:
-    """Seconds from now, by the server's clock, until a parked job is due."""
-    wire = queue.submitter.wire
-    due = float(await wire.ask(("ZSCORE", f"{queue.link.root}:d", job.id)))
-    seconds, micros = map(int, await wire.ask(("TIME",)))
-    return due / 1000 - seconds - micros / 1e6
-
-
-@pytest.mark.parametrize("after", [3600, timedelta(hours=1)])
-async def test_retry_after(queue, after):
-    """``Retry(after)`` decides the delay, not the backoff; the job succeeds afterwards."""
-    attempts = []
-
-    @queue.job(keep=60, backoff=Backoff(first=1))
-    async def later() -> str:
-        attempts.append(current_job().attempt)
-        if len(attempts) < 2:
-            raise Retry(after=after)
-        return "done"
-
-    job = await later.enqueue()
-    await drain(queue)
-    assert 3000 < await due_in(queue, job) <= 3600
-    await queue.submitter.wire.ask(("ZADD", f"{queue.link.root}:d", 0, job.id))
-    async with working(queue):
-        assert await job.result(5) == "done"
-    assert attempts == [1, 2]
-
-
-async def test_retries_back_off(queue):
-    """A failing job waits for its backoff, longer each time, with jitter."""
-
-    @queue.job(retries=3, backoff=Backoff(first=1000, factor=3, most=8000))
-    async def fail() -> None:
-        raise ValueError
-
-    job = await fail.enqueue()
-    waits = []
-    for _ in range(3):
-        await drain(queue)
-        waits.append(await due_in(queue, job))
-        await queue.submitter.wire.ask(("ZADD", f"{queue.link.root}:d", 0, job.id))
-        async with working(queue):
-            await eventually(lambda: not_due(queue, job))
-    assert [most / 2 - 60 < wait <= most for wait, most in zip(waits, (1000, 3000, 8000))] == [True] * 3
-
-
-async def not_due(queue, job) -> bool:
-    return not await queue.submitter.wire.ask(("ZSCORE", f"{queue.link.root}:d", job.id)) == b"0"
-
-
 async def test_timeout(queue, work):
     """An attempt that takes too long is a failure."""
 
@@ -208,46 +150,6 @@ async def test_timeout(queue, work):
     await work()
     with pytest.raises(JobFailedError, match="TimeoutError"):
         await (await slow.enqueue()).result(5)
-
-
-async def test_delays(queue, work):
-    """Delayed jobs start in the order in which they are due, none before its time, also one that is
-    due before all others. (By how little they are late: ``benchmarks/queue.py --redelivery``.)"""
-    early, order = [], []
-
-    @queue.job
-    async def note(due: float) -> None:
-        order.append(due)
-        early.append(due - time.time())
-
-    await work()
-    start = time.time()
-    await note.options(at=datetime.now(UTC) + timedelta(seconds=3600)).enqueue(0)
-    for delay in (0.5, 0.3, timedelta(seconds=0.1)):
-        seconds = delay.total_seconds() if isinstance(delay, timedelta) else delay
-        await note.options(delay=delay).enqueue(start + seconds)
-    await eventually(lambda: len(order) == 3)
-    assert order == sorted(order)
-    assert max(early) < 0.001, early
-    assert (await queue.stats()).delayed == 1
-
-
-async def test_delay_in_milliseconds(queue):
-    """A delay is kept to the millisecond, by the server's clock."""
-
-    @queue.job
-    async def noop() -> None: ...
-
-    wire, root = queue.submitter.wire, queue.link.root
-    before = await wire.ask(("TIME",))
-    job = await noop.options(delay=50.123).enqueue()
-    after = await wire.ask(("TIME",))
-    due = float(await wire.ask(("ZSCORE", f"{root}:d", job.id)))
-    first, last = (int(s) * 1000 + int(us) // 1000 + 50_123 for s, us in (before, after))
-    assert first <= due <= last
-    moment = datetime(2040, 1, 1, 0, 0, 0, 789_000, UTC)
-    job = await noop.options(at=moment).enqueue()
-    assert float(await wire.ask(("ZSCORE", f"{root}:d", job.id))) == moment.timestamp() * 1000
 
 
 async def test_unique(queue, work):
@@ -262,7 +164,7 @@ async def test_unique(queue, work):
     async def done(user: int) -> None:
         await gate.wait()
 
-    @queue.job(unique=0.3)
+    @queue.job(unique=3600)
     async def period() -> None: ...
 
     first = await queued.enqueue(1)
@@ -284,9 +186,18 @@ async def test_unique(queue, work):
     gate.set()
 
     async def free() -> bool:
-        return (await done.options(key="k").enqueue(1)).created and (await period.enqueue()).created
+        return (await done.options(key="k").enqueue(1)).created
 
     await eventually(free)
+    (name,) = await queue.submitter.wire.ask(("KEYS", "fq:{test}:u:period:*"))
+    assert 3_000_000 < await queue.submitter.wire.ask(("PTTL", name)) <= 3_600_000
+    assert not (await period.enqueue()).created
+    await queue.submitter.wire.ask(("PEXPIRE", name, 1))
+
+    async def over() -> bool:
+        return (await period.enqueue()).created
+
+    await eventually(over)
 
 
 async def test_priorities_without_starvation(queue):
@@ -304,110 +215,6 @@ async def test_priorities_without_starvation(queue):
     await drain(queue, concurrency=1)
     assert [order[:50].count(p) for p in ("high", "normal", "low")] == [30, 15, 5]
     assert len(order) == 300
-
-
-async def test_rate_limit(queue):
-    """Of twenty jobs at five an hour, over two workers, five run and the others have their turns,
-    five in each later hour."""
-    ran = []
-
-    @queue.job(limits=[Rate(5, per=3600)])
-    async def call() -> None:
-        ran.append(1)
-
-    jobs = await queue.enqueue_many([call.call() for _ in range(20)])
-    async with working(queue, concurrency=3), working(queue, concurrency=3):
-
-        async def all_seen() -> bool:
-            stats = await queue.stats()
-            return (stats.waiting, stats.held, stats.delayed) == (0, 0, 15)
-
-        await eventually(all_seen)
-    assert len(ran) == 5
-    wire, root = queue.submitter.wire, queue.link.root
-    scores = [await wire.ask(("ZSCORE", f"{root}:d", job.id)) for job in jobs]
-    dues = sorted(float(score) for score in scores if score is not None)
-    for hour in range(3):
-        turn = dues[5 * hour : 5 * hour + 5]
-        assert turn[4] - turn[0] < 600_000
-        assert all(late - early >= 3_600_000 for early, late in zip(turn, dues[5 * hour + 5 :]))
-
-
-@asynccontextmanager
-async def admissions(redis_url: str, limit: str) -> AsyncIterator[list[int]]:
-    """The times, by the server's clock in ms, at which a rate admits jobs, as the server tells."""
-    seen: list[int] = []
-    async with redis.asyncio.Redis.from_url(redis_url) as client, client.monitor() as monitor:
-
-        async def listen() -> None:
-            async for command in monitor.listen():
-                words = command["command"].split()
-                if words[0] == "LPUSH" and words[1].endswith(f":A:{limit}"):
-                    seen.append(int(words[2]))
-
-        listening = asyncio.create_task(listen())
-        try:
-            yield seen
-        finally:
-            listening.cancel()
-            await asyncio.wait([listening])
-
-
-async def test_no_window_admits_more(queue, work, redis_url):
-    """In no window are more jobs admitted than the rate says, wherever the window begins, and all
-    of them run, over two workers."""
-    ran = []
-
-    @queue.job(limits=[Rate(5, per=0.3)])
-    async def call() -> None:
-        ran.append(1)
-
-    async with admissions(redis_url, "call:0") as times:
-        await work()
-        await work()
-        await queue.enqueue_many([call.call() for _ in range(20)])
-        await eventually(lambda: len(ran) == len(times) == 20)
-    assert all(late - early >= 300 for early, late in zip(times, times[5:]))
-
-
-async def test_concurrency_by_key(queue, work):
-    """At most so many run at once for each key, over two workers; the waiting ones follow in order,
-    and no slot stays behind."""
-    gates = {(key, n): asyncio.Event() for key in "ab" for n in range(6)}
-    running: dict[str, list[int]] = {"a": [], "b": []}
-
-    @queue.job(limits=[Concurrency(2, by_key=True)])
-    async def visit(number: int) -> None:
-        key = current_job().key
-        running[key].append(number)
-        await gates[key, number].wait()
-        running[key].remove(number)
-
-    await queue.enqueue_many([visit.options(key=key).call(n) for n in range(6) for key in "ab"])
-
-    async def settled(limited: int) -> bool:
-        stats = await queue.stats()
-        return (stats.waiting, stats.limited) == (0, limited)
-
-    await work()
-    await work()
-    for first in range(5):
-        await eventually(lambda first=first: all(len(running[k]) == 2 for k in "ab"))
-        await eventually(lambda first=first: settled(2 * (4 - first)))
-        assert {key: sorted(numbers) for key, numbers in running.items()} == {
-            "a": [first, first + 1], "b": [first, first + 1],
-        }
-        for key in "ab":
-            gates[key, first].set()
-        await eventually(lambda first=first: all(first not in running[k] for k in "ab"))
-    for gate in gates.values():
-        gate.set()
-    client = queue.submitter.wire
-
-    async def no_slot_left() -> bool:
-        return not await client.ask(("KEYS", "fq:{test}:c:*"))
-
-    await eventually(no_slot_left)
 
 
 async def test_cancel_delayed_queued_running(queue, work):
@@ -578,43 +385,6 @@ async def test_hooks_and_middleware(queue):
     assert seen == ["outer greet", "inner", "hello", "end"]
     with pytest.raises(QueueError, match="no job runs here"):
         current_job()
-
-
-async def test_cron_fires_once(queue, work):
-    """Three workers fire each tick of a cron job once: no more jobs than seconds have passed."""
-    ran = []
-
-    @queue.job(cron="* * * * * *", timezone="Europe/Berlin")
-    async def tick() -> None:
-        ran.append(1)
-
-    wire, root = queue.submitter.wire, queue.link.root
-    start, _ = map(int, await wire.ask(("TIME",)))
-    for _ in range(3):
-        await work()
-    await eventually(lambda: len(ran) >= 3)
-    await queue.pause()
-    last = int((await wire.ask(("HVALS", f"{root}:C")))[0]) / 1000
-    assert (await queue.stats()).counters["tick"]["enqueued"] <= last - start + 1
-
-
-async def test_one_tick_from_everywhere(queue, redis_url):
-    """The same tick, fired by three workers at once and once more by one that is late, is one
-    job; a later tick is another."""
-
-    @queue.job(cron="0 8 * * *")
-    async def report() -> None: ...
-
-    (cron,) = queue.crons
-    tick = datetime(2026, 1, 5, 8, tzinfo=UTC)
-    async with Queue(redis_url, "test") as other:
-        queues = [queue, other, queue]
-        await asyncio.gather(*(one.submitter.submit([cron.envelope(tick)]) for one in queues))
-        assert (await queue.stats()).waiting == 1
-        await other.submitter.submit([cron.envelope(tick + timedelta(days=1))])
-        assert (await queue.stats()).waiting == 2
-        await queue.submitter.submit([cron.envelope(tick)])
-        assert (await queue.stats()).waiting == 2
 
 
 async def test_purge_frees_unique_keys(queue):

@@ -142,7 +142,10 @@ async def test_streams_do_not_grow(queue):
     await drain(queue)
     counters = (await queue.stats()).counters["end"]
     assert {way: n for way, n in counters.items() if way != "enqueued"} == {
-        "succeeded": 50, "failed": 50, "expired": 50, "cancelled": 50,
+        "succeeded": 50,
+        "failed": 50,
+        "expired": 50,
+        "cancelled": 50,
     }
     wire, root = queue.submitter.wire, queue.link.root
     for lane in "rqhnl":

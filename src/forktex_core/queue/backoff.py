@@ -24,7 +24,7 @@ class Backoff:
     most: float = 600.0
 
     def __post_init__(self) -> None:
-        if not (0 <= self.first < math.inf and 1 <= self.factor and 0 <= self.most < math.inf):
+        if not (0 <= self.first < math.inf and self.factor >= 1 and 0 <= self.most < math.inf):
             raise ConfigurationError(
                 f"{self} is no backoff: give seconds of 0 or more, and a factor of 1 or more"
             )

@@ -37,7 +37,14 @@ class Cron:
         milliseconds(self.catch_up, f"{where}catch_up")
         try:
             next(self._ticks(datetime.now(UTC)))
-        except (ValueError, TypeError, AttributeError, StopIteration, OSError, LookupError) as error:
+        except (
+            ValueError,
+            TypeError,
+            AttributeError,
+            StopIteration,
+            OSError,
+            LookupError,
+        ) as error:
             raise ConfigurationError(
                 f"{where}cron={self.expression!r} in {self.timezone!r} "
                 f"is no plan ({error}): give five or six fields and a time zone by its IANA name"

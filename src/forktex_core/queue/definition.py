@@ -53,7 +53,7 @@ class Definition:
     def __post_init__(self) -> None:
         where = f"job {self.name!r}: "
         check_priority(self.priority, where)
-        if not isinstance(self.retries, int) or self.retries < 0:
+        if not whole(self.retries):
             raise ConfigurationError(f"{where}retries={self.retries!r}: give a number, 0 or more")
         if self.timeout is not None and not milliseconds(self.timeout, f"{where}timeout"):
             raise ConfigurationError(f"{where}timeout={self.timeout!r}: give one above 0, or None")
@@ -104,13 +104,23 @@ class Options:
     def __post_init__(self) -> None:
         if self.delay is not None and self.at is not None:
             raise ConfigurationError("give delay= or at=, not both")
-        if self.at is not None and (not isinstance(self.at, datetime) or self.at.tzinfo is None):
+        if self.at is not None and not aware(self.at):
             raise ConfigurationError(f"at={self.at!r} has no time zone: give an aware datetime")
         check_priority(self.priority)
         for name in ("delay", "expires", "keep"):
             milliseconds(getattr(self, name) or 0, name)
         if self.key is not None:
             check_key(self.key)
+
+
+def whole(value: object) -> bool:
+    """Whether it is a number of things."""
+    return isinstance(value, int) and value >= 0
+
+
+def aware(value: object) -> bool:
+    """Whether it is a moment with a time zone."""
+    return isinstance(value, datetime) and value.tzinfo is not None
 
 
 def check_key(key: str) -> None:

@@ -129,7 +129,14 @@ class Retry(Exception):  # noqa: N818 - a request, raised by the user's code
 
     def __init__(self, after: float | timedelta | None = None, reason: str = "it asked to") -> None:
         seconds = after.total_seconds() if isinstance(after, timedelta) else after
-        if seconds is not None and not (isinstance(seconds, int | float) and isfinite(seconds)):
-            raise ConfigurationError(f"Retry(after={after!r}) is no time: give seconds or a timedelta")
+        if seconds is not None and not finite(seconds):
+            raise ConfigurationError(
+                f"Retry(after={after!r}) is no time: give seconds or a timedelta"
+            )
         self.after = seconds
         super().__init__(reason)
+
+
+def finite(value: object) -> bool:
+    """Whether it is a number that can be reckoned with."""
+    return isinstance(value, int | float) and isfinite(value)

@@ -138,9 +138,7 @@ def age_of(milliseconds: int) -> float | None:
     return None if milliseconds < 0 else milliseconds / 1000
 
 
-async def overview(
-    access: Access, queue: str, crons: Sequence[Cron], limit: int
-) -> dict[str, Any]:
+async def overview(access: Access, queue: str, crons: Sequence[Cron], limit: int) -> dict[str, Any]:
     """Numbers, the newest dead letters and schedules as JSON values."""
     found = await stats(access, queue)
     letters = await failures(access, limit, None)
@@ -173,6 +171,8 @@ def check_letter(letter: str) -> str:
 
 async def failures(access: Access, limit: int, before: str | None) -> list[DeadLetter]:
     """Dead letters, newest first."""
+    if limit < 1:
+        raise ConfigurationError(f"limit={limit}: ask for 1 dead letter or more")
     if before is not None:
         check_letter(before)
     end = f"({before}" if before else "+"
@@ -236,24 +236,29 @@ def metrics(stats: Stats) -> str:
     """The numbers in Prometheus' text format, for a ``/metrics`` page."""
     queue = f'queue="{escape(stats.queue)}"'
     lines = [
+        "# HELP forktex_queue_jobs Jobs by what they wait for.",
         "# TYPE forktex_queue_jobs gauge",
         f'forktex_queue_jobs{{{queue},state="waiting"}} {stats.waiting}',
         f'forktex_queue_jobs{{{queue},state="held"}} {stats.held}',
         f'forktex_queue_jobs{{{queue},state="delayed"}} {stats.delayed}',
         f'forktex_queue_jobs{{{queue},state="limited"}} {stats.limited}',
         f'forktex_queue_jobs{{{queue},state="dead"}} {stats.dead}',
+        "# HELP forktex_queue_oldest_seconds Age of the oldest job that could be taken.",
         "# TYPE forktex_queue_oldest_seconds gauge",
     ]
     lines += [
         f'forktex_queue_oldest_seconds{{{queue},lane="{name}"}} {lane.age or 0}'
         for name, lane in stats.lanes.items()
     ]
+    lines += ["# HELP forktex_queue_workers Workers that give signs of life."]
     lines += ["# TYPE forktex_queue_workers gauge"]
     lines += [f"forktex_queue_workers{{{queue}}} {sum(w.alive for w in stats.workers)}"]
     lines += [
+        "# HELP forktex_queue_paused 1 while the queue is paused.",
         "# TYPE forktex_queue_paused gauge",
         f"forktex_queue_paused{{{queue}}} {stats.paused:d}",
     ]
+    lines += ["# HELP forktex_queue_events_total What happened to jobs, since the queue exists."]
     lines += ["# TYPE forktex_queue_events_total counter"]
     lines += [
         f'forktex_queue_events_total{{{queue},job="{escape(job)}",event="{event}"}} {number}'

@@ -327,8 +327,8 @@ class Queue:
         return await inspect.stats(self.access, self.name)
 
     async def overview(self, *, failures: int = 20) -> dict[str, Any]:
-        """What a page about the queue shows, as plain JSON values: the fields of `Stats`, the newest
-        ``failures`` (fields of `DeadLetter`), and the ``schedules`` that are registered here."""
+        """What a page about the queue shows, as plain JSON values: the fields of `Stats`, the
+        newest ``failures`` (fields of `DeadLetter`), the ``schedules`` registered here."""
         return await inspect.overview(self.access, self.name, self.crons, failures)
 
     async def failures(

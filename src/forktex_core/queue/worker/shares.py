@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""Who may take how much, pure: queues within a worker. (Priorities within a queue: ``take.lua``.)"""
+"""How much a queue may take within its worker, pure. (Priorities in a queue: ``take.lua``.)"""
 
 import math
 from collections.abc import Mapping

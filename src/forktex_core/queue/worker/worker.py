@@ -77,6 +77,11 @@ class Worker:
                 consumer.hurry()
         self._stop.set()
 
+    @property
+    def stopping(self) -> bool:
+        """Whether the end has begun."""
+        return self._stop.is_set()
+
     async def run(self) -> None:
         """Run until `stop` (or, in a burst, until nothing is left)."""
         state: dict[str, Any] = {}
