@@ -13,7 +13,7 @@ import redis.asyncio
 
 from forktex_core.queue import Queue, QueueUnavailableError
 from tests.queue.conftest import working
-from tests.queue.test_cluster import SERVER, answers, free_port, start
+from tests.queue.test_cluster import answers, free_port, start
 from tests.waiting import eventually
 
 
@@ -142,7 +142,6 @@ async def test_partitioned_worker_comes_back(queue, redis_url):
     assert (counters["succeeded"], counters["redelivered"], len(began)) == (1, 1, 2)
 
 
-@pytest.mark.skipif(SERVER is None, reason="redis-server is not installed")
 async def test_server_out_of_memory(tmp_path):
     """A full server refuses enqueueing with a clear error; running jobs are acknowledged all the
     same, and room makes enqueueing work again."""
@@ -179,7 +178,6 @@ async def test_server_out_of_memory(tmp_path):
             assert sorted(queue.ran) == [*range(10), 11]
 
 
-@pytest.mark.skipif(SERVER is None, reason="redis-server is not installed")
 async def test_failover_to_a_replica(tmp_path):
     """When the address leads to a promoted replica, workers go on; what was replicated runs."""
     with ExitStack() as stack:

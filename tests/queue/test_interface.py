@@ -14,10 +14,9 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
-
-import forktex_core.queue as module
 from rich.console import Console
 
+import forktex_core.queue as module
 from forktex_core.queue import Backoff, metrics
 from forktex_core.queue.cli import main, table_of
 from forktex_core.queue.message import Message

@@ -7,8 +7,6 @@ import sys
 
 import pytest
 from click.testing import CliRunner
-from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
 
 from forktex_core.queue import Concurrency, Queue, Worker
 from forktex_core.queue.cli import main
@@ -79,22 +77,6 @@ def test_command_works_and_cancels(redis_url, tmp_path):
         assert missing.exit_code != 0
     finally:
         sys.path.remove(str(tmp_path))
-
-
-async def test_trace_goes_from_enqueue_to_run(redis_url):
-    """The run's span belongs to the trace in which the job was enqueued."""
-    tracer = TracerProvider().get_tracer("test")
-    seen = []
-    async with Queue(redis_url, tracing=True) as queue:
-
-        @queue.job
-        async def note() -> None:
-            seen.append(trace.get_current_span().get_span_context().trace_id)
-
-        with tracer.start_as_current_span("request") as span:
-            await note.enqueue()
-        await drain(queue)
-    assert seen == [span.get_span_context().trace_id]
 
 
 @pytest.mark.parametrize("size", [1, 7])
