@@ -12,6 +12,7 @@ import pytest
 import redis.asyncio
 
 from forktex_core.queue import Queue, QueueUnavailableError
+from forktex_core.queue.worker.heartbeat import Heartbeat, Pulse
 from tests.queue.conftest import working
 from tests.queue.test_cluster import answers, free_port, start
 from tests.waiting import eventually
@@ -102,6 +103,36 @@ async def test_lost_reply_of_a_delivery(queue, redis_url):
     assert proxy.swallowed == 1
     assert sorted(queue.ran) == list(range(20))
     assert "redelivered" not in (await queue.stats()).counters["note"]
+
+
+async def test_a_transport_lost_between_two_commands(queue):
+    """A connection that the loop has dropped since the last command is a lost connection like any
+    other: the next command goes over a new one."""
+    wire = queue.submitter.wire
+    assert await wire.insist(("PING",)) == b"PONG"
+    transport = wire._connection._writer.transport
+    transport.abort()
+    await eventually(lambda: transport._loop is None)
+    assert await wire.insist(("PING",)) == b"PONG"
+
+
+async def test_a_heartbeat_goes_on_after_any_error(queue):
+    """Whatever goes wrong with one sign of life, the next one is given."""
+    told = []
+
+    def describe() -> dict:
+        told.append(1)
+        if len(told) == 1:
+            raise ValueError("nobody foresaw this")
+        return {}
+
+    pulse = Pulse(queue.new_link(), 0.5, describe, lambda: None)
+    heartbeat = Heartbeat("beating", [pulse], time.monotonic, 60)
+    heartbeat.start()
+    try:
+        await eventually(lambda: queue.submitter.wire.ask(("EXISTS", "fq:{test}:hb:beating")))
+    finally:
+        await heartbeat.close()
 
 
 async def test_partitioned_worker_comes_back(queue, redis_url):

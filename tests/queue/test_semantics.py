@@ -154,14 +154,16 @@ async def test_timeout(queue, work):
 
 async def test_unique(queue, work):
     """A unique job is there once: while queued, until done, for a period."""
-    gate = asyncio.Event()
+    gate, began = asyncio.Event(), []
 
     @queue.job(unique="queued")
     async def queued(user: int) -> None:
+        began.append(user)
         await gate.wait()
 
     @queue.job(unique="done")
     async def done(user: int) -> None:
+        began.append(user)
         await gate.wait()
 
     @queue.job(unique=3600)
@@ -176,10 +178,7 @@ async def test_unique(queue, work):
     assert (await period.enqueue()).created
     await work()
 
-    async def started() -> bool:
-        return (await queue.stats()).held >= 3
-
-    await eventually(started)
+    await eventually(lambda: len(began) == 3)
     assert (await queued.enqueue(1)).created
     assert not (await done.options(key="k").enqueue(1)).created
     assert not (await period.enqueue()).created

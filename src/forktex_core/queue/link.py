@@ -225,7 +225,11 @@ class Wire:
     async def _exchange(self, commands: Any, wait: float) -> list[Any]:
         try:
             connection = self._connection or await self._open()
-            await connection.send_packed_command(connection.pack_commands(commands))
+            packed = connection.pack_commands(commands)
+            try:
+                await connection.send_packed_command(packed)
+            except AttributeError as error:  # asyncio's, of a transport that was lost meanwhile
+                raise RedisConnectionError(f"the connection is gone: {error}") from error
             return [await self._reply(connection, wait) for _ in commands]
         except BaseException as error:
             await self.close()

@@ -31,7 +31,7 @@ from forktex_core.queue import scripts
 from forktex_core.queue.limits import asked
 from forktex_core.queue.link import TRANSIENT
 from forktex_core.queue.message import EXPIRES, KEY, Message
-from forktex_core.queue.worker.delivery import Delivery, Outcome, Reason, settlement, triples
+from forktex_core.queue.worker.delivery import Claim, Delivery, Outcome, Reason, settlement, triples
 from forktex_core.queue.worker.heartbeat import sign
 from forktex_core.queue.worker.runner import Runner, expired
 from forktex_core.queue.worker.shares import Slots
@@ -67,7 +67,7 @@ class Consumer:
         burst: bool = False,
     ) -> None:
         self.queue, self.worker, self.drained = queue, worker, asyncio.Event()
-        self.held: dict[bytes, Delivery] = {}
+        self.held: dict[Claim, Delivery] = {}
         self._slots, self._about, self._burst = slots, about, burst
         self._root = queue.link.root
         self._work, self._reader = queue.link.wire(), queue.link.wire()
@@ -141,7 +141,7 @@ class Consumer:
             self._outcomes = outcomes + self._outcomes
             raise
         for outcome in outcomes:
-            self.held.pop(outcome.delivery.entry, None)
+            self.held.pop(outcome.delivery.claim, None)
         taken: list[bytes] = replies[-1] if room else []
         self._place += sum(lane in PRIORITIES for lane in taken[::3])
         return taken
@@ -181,8 +181,8 @@ class Consumer:
         self, came: list[tuple[str, bytes, bytes]]
     ) -> Iterable[tuple[str, bytes, bytes]]:
         words = [word for delivery in came for word in delivery]
-        allowed = set(await self._work.ask(scripts.call("vet", self._root, *words)))
-        return [delivery for delivery in came if delivery[1] in allowed]
+        allowed = await self._work.ask(scripts.call("vet", self._root, *words))
+        return [came[place - 1] for place in allowed]
 
     async def _reconcile(self) -> None:
         """Join (again), and make what is pending on the server and what is held here agree."""
@@ -190,17 +190,17 @@ class Consumer:
         streams = [f"{self._root}:{lane}" for lane in LANES]
         read = ("XREADGROUP", "GROUP", "w", self.worker, "STREAMS", *streams, *("0" * len(LANES)))
         pending = {
-            entry: (stream.decode()[-1], entry, fields[1])
+            (stream.decode()[-1], entry): (stream.decode()[-1], entry, fields[1])
             for stream, entries in await self._work.ask(read) or []
             for entry, fields in entries
             if fields
         }
-        for entry, delivery in list(self.held.items()):
-            if entry not in pending:
+        for claim, delivery in list(self.held.items()):
+            if claim not in pending:
                 self._interrupt(delivery, "lost")
         self._doubtful = False
         known = self.held.keys()
-        await self._start([pending[entry] for entry in pending if entry not in known])
+        await self._start([pending[claim] for claim in pending if claim not in known])
         await self._hear_missed_wishes()
 
     async def _hear_missed_wishes(self) -> None:
@@ -228,7 +228,7 @@ class Consumer:
         message = Message.read(wire)
         job = self.queue.jobs.get(message.name)
         delivery = Delivery(lane, entry, wire, message, job.definition if job else None)
-        self.held[entry] = delivery
+        self.held[delivery.claim] = delivery
         return delivery
 
     async def _admit(self, asking: list[Delivery]) -> None:
@@ -244,14 +244,14 @@ class Consumer:
             verdicts = await self._work.ask(scripts.call("admit", self._root, *words))
         except BaseException:
             for delivery in asking:
-                del self.held[delivery.entry]
+                del self.held[delivery.claim]
             raise
         for delivery, verdict in zip(asking, verdicts, strict=True):
             if verdict:
                 delivery.admitted = True
                 self._launch(delivery)
             else:
-                del self.held[delivery.entry]
+                del self.held[delivery.claim]
 
     def _launch(self, delivery: Delivery) -> None:
         self._slots.use(self.queue.name, 1)
@@ -272,7 +272,7 @@ class Consumer:
 
     def _finish(self, delivery: Delivery, outcome: Outcome) -> None:
         if delivery.interrupted == "lost":
-            self.held.pop(delivery.entry, None)
+            self.held.pop(delivery.claim, None)
         else:
             self._outcomes.append(outcome)
         self._wake.set()
