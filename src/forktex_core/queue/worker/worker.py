@@ -67,6 +67,7 @@ class Worker:
         self._stop = asyncio.Event()
         self._moved = time.monotonic()
         self._started = time.time()
+        self._handlers: dict[signal.Signals, Any] = {}
         self._pool: ThreadPoolExecutor | None = None
         self._consumers: list[Consumer] = []
 
@@ -229,6 +230,7 @@ class Worker:
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
             if listen:
+                self._handlers[number] = signal.getsignal(number)
                 loop.add_signal_handler(number, self.stop)
-            else:
-                loop.remove_signal_handler(number)
+            elif loop.remove_signal_handler(number) and self._handlers[number] is not None:
+                signal.signal(number, self._handlers[number])  # asyncio.run has one of its own
