@@ -10,8 +10,13 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 import redis
+from hypothesis import settings
 
 from forktex_core.embedded import EmbeddedPostgres, EmbeddedRedis
+
+# How long an example takes is nobody's assertion: the first one of a test is slow.
+settings.register_profile("forktex", deadline=None, print_blob=True)
+settings.load_profile("forktex")
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,14 @@ async def schema(postgres: Database) -> AsyncIterator[str]:
     name = f"test_{secrets.token_hex(6)}"
     yield name
     await execute(postgres, f'DROP SCHEMA IF EXISTS "{name}" CASCADE')
+
+
+@pytest.fixture
+async def sql(postgres: Database, schema: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection whose search path is the schema of the test."""
+    connection = await asyncpg.connect(postgres.dsn, server_settings={"search_path": schema})
+    yield connection
+    await connection.close()
 
 
 @pytest.fixture
