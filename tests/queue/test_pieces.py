@@ -154,12 +154,10 @@ async def test_hooks_open_and_close_what_jobs_need(redis_url):
 
             await use.enqueue()
         await Worker({first: 1, second: 1}, burst=True, signals=False).run()
-    assert seen[:4] == ["open first pool", "open first client"] + [
-        "open second pool",
-        "open second client",
-    ]
+    names = [f"{queue} {step}" for queue in ("first", "second") for step in ("pool", "client")]
+    assert seen[:4] == [f"open {name}" for name in names]
     assert seen[4:6] == [4, 4]
-    assert sorted(seen[6:]) == sorted(s.replace("open", "close") for s in seen[:4])
+    assert sorted(seen[6:]) == sorted(f"close {name}" for name in names)
     assert seen.index("close first client") < seen.index("close first pool")
 
 
