@@ -53,6 +53,21 @@ async def test_a_batch_ends_however_its_jobs_end(queue):
     assert await batch.left() == 0
 
 
+async def test_a_burst_on_a_server_without_scripts(queue):
+    """A burst runs what its last job enqueued, also when the server had to learn the scripts (then
+    jobs are taken before the outcome is written)."""
+    ran = []
+
+    @queue.job
+    async def note(name: str) -> None:
+        ran.append(name)
+
+    await queue.batch([note.call("part")], then=note.call("report"))
+    await queue.submitter.wire.ask(("SCRIPT", "FLUSH"))
+    await drain(queue)
+    assert ran == ["part", "report"]
+
+
 async def test_a_batch_inline(queue):
     """Inline, a batch runs its jobs, then its callback, with the numbers."""
     seen = []

@@ -104,13 +104,15 @@ class Consumer:
         if not room and not self._outcomes:
             await self._rest()
             return
+        # A server that learned `settle` only now took jobs first: a burst looks once more.
+        again = self._burst and bool(self._outcomes)
         taken = await self._exchange(room)
         if taken == MORE:
             return
         if room:
             self._slots.press(self.queue.name, len(taken) >= 3 * room)
         await self._start(triples(taken))
-        if room and not taken and not self._outcomes:
+        if room and not (taken or again or self._outcomes):
             await self._nothing(room)
 
     async def _rest(self) -> None:
