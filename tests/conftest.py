@@ -46,6 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--redis-url", help="run on this Redis instead of an embedded one: IT IS FLUSHED"
     )
+    group.addoption("--redis-program", help="run on this redis-server instead of Valkey's wheel")
     group.addoption("--s3-endpoint", help="run the storage tests on this S3 service, too")
 
 
@@ -103,7 +104,7 @@ def redis_server(request: pytest.FixtureRequest) -> Iterator[str]:
     if given:
         yield given
         return
-    with EmbeddedRedis() as server:
+    with EmbeddedRedis(program=request.config.getoption("--redis-program")) as server:
         yield server.url
 
 
