@@ -24,7 +24,7 @@ from forktex_core.storage import (
     normalize_key,
     safe_name,
 )
-from tests.storage.conftest import S3, SeaweedFS
+from tests.storage.servers import S3, SeaweedFS
 from tests.waiting import eventually
 
 MIB = 1024 * 1024

@@ -22,7 +22,7 @@ from forktex_core.storage import (
     StorageClient,
     Unsupported,
 )
-from tests.storage.conftest import S3
+from tests.storage.servers import S3
 
 KEYS = {"2026": b"k" * 32}
 
