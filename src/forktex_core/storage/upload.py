@@ -7,6 +7,9 @@ completion fails, or the caller is cancelled, the parts under way are cancelled 
 then the upload is aborted. The caller waits for that, so that no task outlives the call; cancelled
 once more, it leaves, and the client's `Chores` finish it, which `close` waits for.
 
+An upload that is to be resumed is not aborted: its parts stay, and are paid for, until the next
+attempt completes it or `cleanup_uploads` finds it.
+
 The id of an upload is known only when the store has answered, so its beginning is a chore of its
 own: a caller that is cancelled meanwhile leaves a chore that waits for the answer and aborts.
 """
@@ -49,19 +52,25 @@ async def upload_parts(
     most: int,
     condition: Condition,
     chores: Chores,
+    keep: bool = False,
 ) -> str | None:
-    """Upload all parts and complete; return the ETag. Whatever goes wrong, abort and raise it."""
+    """Upload all parts and complete; return the ETag.
+
+    Whatever goes wrong is raised, after aborting unless the parts are to be kept.
+    """
     beginning = chores.start(begin)
     try:
         upload = await asyncio.shield(beginning)
     except asyncio.CancelledError:
-        await asyncio.shield(chores.start(_abort_when_begun(beginning)))
+        if not keep:
+            await asyncio.shield(chores.start(_abort_when_begun(beginning)))
         raise
     try:
         await _send_all(upload, parts, parallel, most)
         return await upload.complete(condition)
     except BaseException:
-        await asyncio.shield(chores.start(_abort(upload)))
+        if not keep:
+            await asyncio.shield(chores.start(_abort(upload)))
         raise
 
 

@@ -106,6 +106,12 @@ class MemoryBackend:
         self._objects(key)
         return MemoryUpload(self, key, attributes)
 
+    async def resume(self, key: str, attributes: Attributes) -> "MemoryUpload":
+        """Begin anew, in the place of what was begun before: nothing is saved by keeping parts."""
+        for pending in [found for found in self.uploads.values() if found.key == key]:
+            await self.abort_upload(pending)
+        return await self.begin(key, attributes)
+
     async def get(
         self, key: str, *, start: int = 0, end: int | None = None, etag: str | None = None
     ) -> MemoryDownload:
