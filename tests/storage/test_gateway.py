@@ -3,6 +3,8 @@
 """Retries, bounds and digests, with a gateway that refuses, holds, alters and loses messages."""
 
 import asyncio
+import base64
+import hashlib
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -221,22 +223,43 @@ def flip(body: bytes) -> bytes:
     return body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
 
 
+@pytest.mark.parametrize("sign_bodies", [False, True])
 @pytest.mark.parametrize("size", [100, 20 * MIB])
 async def test_bytes_altered_on_their_way_in(
-    through: StorageClient, gate: Gateway, s3: S3, size: int
+    gate: Gateway, s3: S3, bucket: str, size: int, sign_bodies: bool
 ) -> None:
     """The store refuses bytes that differ from the digest that went with them."""
 
     async def alter(message: Message) -> None:
         if message.method == "PUT":
+            assert ("UNSIGNED-PAYLOAD" in message.headers.values()) is not sign_bodies
             message.body = flip(message.body)
 
     gate.before = alter
-    with pytest.raises(ChecksumMismatch) as failure:
-        await through.put("altered", os.urandom(size))
-    assert (failure.value.bucket, failure.value.key) == (through.bucket, "altered")
-    assert not await through.exists("altered")
-    assert pending(s3, through.bucket) == []
+    async with s3.client(
+        bucket, endpoint_url=gate.url, transport=QUICK, sign_bodies=sign_bodies
+    ) as through:
+        with pytest.raises(ChecksumMismatch) as failure:
+            await through.put("altered", os.urandom(size))
+        assert (failure.value.bucket, failure.value.key) == (bucket, "altered")
+        assert not await through.exists("altered")
+    assert pending(s3, bucket) == []
+
+
+async def test_a_digest_altered_with_the_bytes(through: StorageClient, gate: Gateway) -> None:
+    """Whoever alters the bytes can't make their digest fit: it is signed."""
+
+    async def alter(message: Message) -> None:
+        if message.method == "PUT":
+            message.body = flip(message.body)
+            [name] = [name for name in message.headers if name.lower() == "x-amz-checksum-sha256"]
+            digest = hashlib.sha256(message.body).digest()
+            message.headers[name] = base64.b64encode(digest).decode()
+
+    gate.before = alter
+    for size in (100, 20 * MIB):
+        with pytest.raises(AccessDenied, match="SignatureDoesNotMatch"):
+            await through.put("altered", os.urandom(size))
 
 
 @pytest.mark.parametrize("size", [100, 20 * MIB])

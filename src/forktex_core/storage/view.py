@@ -2,8 +2,6 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """One bucket, or what is below a prefix of it, over a connection that others share."""
 
-import copy
-
 from .backends.protocol import Backend
 from .connection import Connection
 from .keys import normalize_key
@@ -36,8 +34,4 @@ class View:
 
     def _shown(self, info: ObjectInfo) -> ObjectInfo:
         """Return a description with the key as the caller knows it."""
-        if not self._prefix:
-            return info
-        shown = copy.copy(info)
-        object.__setattr__(shown, "key", info.key.removeprefix(self._prefix))
-        return shown
+        return info._replace(key=info.key.removeprefix(self._prefix)) if self._prefix else info

@@ -7,7 +7,7 @@ client.
 import hashlib
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, MutableMapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 
@@ -156,7 +156,7 @@ class MemoryBackend:
     async def copy(self, source: str, target: str) -> None:
         """Copy with attributes."""
         stored = self._find(source)
-        info = replace(stored.info, key=target, last_modified=datetime.now(UTC))
+        info = stored.info._replace(key=target, last_modified=datetime.now(UTC))
         self._objects(target)[target] = Stored(info, stored.body)
 
     async def bucket_exists(self) -> bool:
