@@ -51,10 +51,16 @@ def pending(s3: S3, bucket: str) -> list[object]:
     return list(s3.boto.list_multipart_uploads(Bucket=bucket).get("Uploads", []))
 
 
+async def listed(store: StorageClient) -> list[str]:
+    """All keys."""
+    return [info.key async for info in store.list()]
+
+
 OPERATIONS: dict[str, Callable[[StorageClient], Awaitable[object]]] = {
     "get": lambda store: store.get("k"),
     "head": lambda store: store.head("k"),
     "put": lambda store: store.put("new", b"1"),
+    "list": listed,
     "delete": lambda store: store.delete("k"),
     "copy": lambda store: store.copy("k", "l"),
     "bucket": lambda store: store.bucket_exists(),
