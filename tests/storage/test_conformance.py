@@ -255,7 +255,7 @@ async def test_delete_prefix(store: StorageClient) -> None:
 
 @pytest.mark.parametrize("store", ["s3", "memory"], indirect=True)
 async def test_more_than_a_page(store: StorageClient) -> None:
-    """More than a page (a thousand keys) is listed, and deleted by an async iterator of keys and by prefix."""
+    """A thousand keys and more are listed, and deleted by an async iterator and by prefix."""
 
     async def put(number: int) -> None:
         await store.put(f"many/{number:04}", b"1")
