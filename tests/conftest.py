@@ -10,8 +10,13 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 import redis
+from hypothesis import settings
 
 from forktex_core.embedded import EmbeddedPostgres, EmbeddedRedis
+
+# How long an example takes is nobody's assertion: the first one of a test is slow.
+settings.register_profile("forktex", deadline=None, print_blob=True)
+settings.load_profile("forktex")
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--redis-url", help="run on this Redis instead of an embedded one: IT IS FLUSHED"
     )
+    group.addoption("--redis-program", help="run on this redis-server instead of Valkey's wheel")
     group.addoption("--s3-endpoint", help="run the storage tests on this S3 service, too")
 
 
@@ -63,6 +69,14 @@ async def schema(postgres: Database) -> AsyncIterator[str]:
     name = f"test_{secrets.token_hex(6)}"
     yield name
     await execute(postgres, f'DROP SCHEMA IF EXISTS "{name}" CASCADE')
+
+
+@pytest.fixture
+async def sql(postgres: Database, schema: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection whose search path is the schema of the test."""
+    connection = await asyncpg.connect(postgres.dsn, server_settings={"search_path": schema})
+    yield connection
+    await connection.close()
 
 
 @pytest.fixture
@@ -90,7 +104,7 @@ def redis_server(request: pytest.FixtureRequest) -> Iterator[str]:
     if given:
         yield given
         return
-    with EmbeddedRedis() as server:
+    with EmbeddedRedis(program=request.config.getoption("--redis-program")) as server:
         yield server.url
 
 

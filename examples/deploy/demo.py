@@ -28,7 +28,7 @@ from examples.deploy import manifest, server
 from examples.deploy.crew import NAMES, Crew
 from examples.deploy.state import look
 from examples.deploy.story import Story
-from examples.deploy.view import LiveView, PlainView, View, report
+from examples.deploy.view import PlainView, View, report, view_for
 from examples.deploy.witness import testimonies
 from forktex_core.embedded import EmbeddedPostgres
 
@@ -208,9 +208,8 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--stay", action="store_true", help="leave it running until Ctrl-C")
     options = parser.parse_args(arguments)
     console, story = Console(), Story()
-    live = console.is_terminal and not options.no_live
     try:
-        with LiveView(console) if live else PlainView(console) as view:
+        with PlainView(console) if options.no_live else view_for(console) as view:
             completed = asyncio.run(main(view, story, stay=options.stay))
     except (DemoError, manifest.ManifestError) as error:
         console.print(str(error), style="bold red", markup=False)

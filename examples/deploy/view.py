@@ -82,6 +82,15 @@ class PlainView:
         self.told = len(story.events)
 
 
+def view_for(console: Console) -> View:
+    """The live view where one can be drawn, else lines.
+
+    On a dumb terminal (TERM=dumb: a CI system's pseudo-terminal, an editor's shell) the cursor
+    can't go back, and rich's Live silently draws nothing; nor does anybody watch a pipe."""
+    drawable = console.file.isatty() and console.is_interactive and not console.is_dumb_terminal
+    return LiveView(console) if drawable else PlainView(console)
+
+
 def line(story: Story, event: Event) -> Text:
     """An event on one line."""
     return Text.assemble(

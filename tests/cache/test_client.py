@@ -9,6 +9,7 @@ import gc
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -45,6 +46,7 @@ from forktex_core.cache import (
     lock,
     mget,
     mset,
+    rate_limit,
     sadd,
     set_json,
     sismember,
@@ -52,7 +54,7 @@ from forktex_core.cache import (
     srem,
     ttl,
 )
-from tests.cache.servers import Server, redis_7
+from tests.cache.servers import Proxy, Server, distribution_redis, overheard
 
 
 @dataclasses.dataclass
@@ -85,7 +87,9 @@ def test_the_former_name_is_the_same_objects() -> None:
 def test_importing_loads_no_driver() -> None:
     """The import is light: redis-py and pydantic are loaded when they are needed."""
     code = (
-        "import sys, forktex_core.cache; print({'redis', 'pydantic', 'asyncpg'} & set(sys.modules))"
+        "import sys, forktex_core.cache\n"
+        "print({'redis', 'hiredis', 'pydantic', 'asyncpg', 'psycopg', 'sqlalchemy', 'obstore'}"
+        " & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
@@ -104,7 +108,15 @@ async def test_init_twice(redis_url: str) -> None:
 
 async def test_use_before_init_and_after_close(redis_url: str) -> None:
     """Every entrance says that init is missing; a closed client, that it is closed."""
-    for attempt in (get_json("k"), incr("k"), health(), invalidate_tags("t"), delete_pattern("*")):
+
+    @cached()
+    async def get() -> int:
+        return 1
+
+    attempts = (get_json("k"), incr("k"), mset({"k": 1}), sadd("k", "x"), delete_pattern("*"))
+    limited = rate_limit("n", key="k", limit=1, window_seconds=1)
+    held = lock("l", ttl=1).__aenter__()
+    for attempt in (*attempts, health(), invalidate_tags("t"), get(), get.refresh(), limited, held):
         with pytest.raises(CacheNotInitialisedError, match=r"await init\(url\)"):
             await attempt
     with pytest.raises(CacheNotInitialisedError, match="name='x'"):
@@ -183,6 +195,15 @@ async def test_acl_users(redis_url: str) -> None:
         assert "s@cret" not in repr(wrong.value)
 
 
+async def test_a_socket(tmp_path: Path) -> None:
+    """A server is reached by its socket's path, too."""
+    socket = tmp_path / "s"
+    async with Server("--unixsocket", str(socket)):
+        await init(f"unix://{socket}?db=1", timeouts=2)
+        assert await set_json("k", 1)
+        assert await get_json("k") == 1
+
+
 async def test_a_hook_that_fails_does_no_harm(
     redis_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -200,7 +221,7 @@ async def test_a_hook_that_fails_does_no_harm(
     assert "the hook failed on miss of hook:get" in caplog.text
 
 
-async def test_hits_misses_and_errors_are_reported(
+async def test_hits_misses_and_decisions_are_reported(
     cache: CacheClient, tallies: module.Tallies
 ) -> None:
     """Each call is one event with its duration."""
@@ -212,17 +233,20 @@ async def test_hits_misses_and_errors_are_reported(
     for _ in range(3):
         await get()
     assert (tallies["obs:get", "miss"].count, tallies["obs:get", "hit"].count) == (1, 2)
+    for _ in range(3):
+        await rate_limit("obs", key="k", limit=2, window_seconds=60)
+    assert (tallies["obs", "allowed"].count, tallies["obs", "denied"].count) == (2, 1)
     assert 0 < tallies["obs:get", "hit"].longest < 1
 
 
-@pytest.mark.parametrize("program", ["valkey", "redis-7"])
-async def test_operations(program: str, redis_url: str) -> None:
-    """Each typed operation, on Valkey 9 and Redis 7."""
-    if program == "valkey":
-        await init(redis_url, prefix="p")
-        await check_operations()
-        return
-    async with redis_7() as server:
+async def test_operations(cache: CacheClient) -> None:
+    """Each typed operation."""
+    await check_operations()
+
+
+async def test_operations_on_the_distribution_s_redis() -> None:
+    """The same on another server than Valkey."""
+    async with Server(program=distribution_redis()) as server:
         await init(server.url, prefix="p")
         await check_operations()
         await close()
@@ -270,6 +294,24 @@ async def check_operations() -> None:
     assert await delete_pattern(space.pattern()) == 1
     async with lock("l", ttl=5) as held:
         assert held.token > 0
+
+
+async def test_deleting_by_pattern_blocks_no_server(cache: CacheClient, redis_url: str) -> None:
+    """SCAN and UNLINK in batches, never KEYS."""
+    space = Namespace("many")
+    await mset({space.key(n): n for n in range(3_000)})
+    async with overheard(redis_url) as commands:
+        assert await delete_pattern(space.pattern()) == 3_000
+    assert set(commands) == {"SCAN", "UNLINK"}
+    assert commands.count("UNLINK") <= commands.count("SCAN") <= 10
+
+
+async def test_a_command_that_cannot_be_sent_is_no_outage(cache: CacheClient) -> None:
+    """An argument without bytes is the caller's error, however often: the breaker stays closed."""
+    for _ in range(5):
+        with pytest.raises(CacheValueError, match="SADD: Invalid input of type"):
+            await sadd("s", None)  # type: ignore[arg-type]
+    assert await sadd("s", "x") == 1
 
 
 async def test_operations_that_cannot_work(cache: CacheClient) -> None:
@@ -345,3 +387,16 @@ async def test_a_lost_lock_is_told(cache: CacheClient) -> None:
     with pytest.raises(LockLostError, match="before the block ended"):
         async with lock("l", ttl=5):
             await get_client().unlink("svc:lock::{l}")
+
+
+async def test_a_lock_whose_grant_was_lost_is_given_back() -> None:
+    """When the server grants but its reply never arrives, the lock doesn't wait for its ttl."""
+    async with Server() as server, Proxy(server.port) as proxy:
+        await init(proxy.url)
+        async with lock("l", ttl=60):  # the script is known from here on
+            pass
+        proxy.cut_once = True
+        with pytest.raises(CacheUnavailableError):
+            await lock("l", ttl=60).__aenter__()
+        async with lock("l", ttl=60, wait=5) as held:
+            assert held.token

@@ -5,12 +5,13 @@
 import asyncio
 import itertools
 import random
-import time
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
+import redis as driver
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from redis.asyncio import Redis
 
 from forktex_core.cache import (
     CacheClient,
@@ -22,12 +23,61 @@ from forktex_core.cache import (
     init,
     rate_limit,
 )
-from tests.cache.servers import Server
+from forktex_core.cache.limit import Algorithm
+from forktex_core.cache.script import Script
+from tests.cache.servers import Server, overheard
+
+SCRIPT = Script("limit")._source.replace("redis.call('TIME')", "cjson.decode(table.remove(ARGV))")
+START = 1_700_000_000_000_000
 
 
-async def wait_until(moment: float) -> None:
-    """Let the wall clock reach a moment of the monotonic clock."""
-    await asyncio.sleep(max(0.0, moment - time.monotonic()))
+class Clocked:
+    """Limits of one caller, judged by the real script on a real server, at the test's times.
+
+    The clock is the only thing replaced: the script is given the time as an argument.
+    """
+
+    def __init__(self, client: driver.Redis, *limits: Limit) -> None:
+        self._client = client
+        self._keys = [f"clocked-{number}" for number in range(len(limits))]
+        self._arguments = RateLimiter("clocked", *limits)._arguments
+        client.delete(*self._keys)
+
+    def wait(self, at: int, cost: int = 1, mode: str = "take") -> int:
+        """The script's answer at a microsecond: 0 for admitted, else how long to wait."""
+        reply = self._answer(at, cost, mode)
+        return int(reply[0] if mode == "peek" else reply)
+
+    def used(self, at: int) -> int:
+        """What the first limit counts at a microsecond."""
+        return int(self._answer(at, 1, "peek")[1])
+
+    def _answer(self, at: int, cost: int, mode: str) -> Any:
+        clock = f"[{at // 1_000_000},{at % 1_000_000}]"
+        words = (*self._keys, mode, cost, *self._arguments, clock)
+        reply: Any = self._client.eval(SCRIPT, len(self._keys), *words)
+        for key in self._keys:
+            self._client.persist(key)  # its expiry follows the real clock, which stands still here
+        return reply
+
+
+@pytest.fixture
+def direct(redis_url: str) -> Iterator[driver.Redis]:
+    """A connection of the test's own."""
+    with driver.Redis.from_url(redis_url) as client:
+        yield client
+
+
+async def the_server_s_clock_passes(pause: float) -> None:
+    """Return when at least so many seconds have passed on the server's clock, and hardly more."""
+
+    async def now() -> float:
+        seconds, microseconds = await get_client().time()
+        return float(seconds + microseconds / 1e6)
+
+    end = await now() + pause
+    while (left := end - await now()) > 0:
+        await asyncio.sleep(left)
 
 
 async def test_the_seed_example(cache: CacheClient) -> None:
@@ -43,153 +93,166 @@ async def test_the_seed_example(cache: CacheClient) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["log", "buckets", "gcra"])
-async def test_retry_after_is_exact(cache: CacheClient, algorithm: str) -> None:
-    """Waiting just that long is enough, every time; a call before is denied and pushes nothing."""
-    limiter = RateLimiter("exact", Limit(4, 0.2, algorithm))  # type: ignore[arg-type]
+async def test_waiting_for_retry_after_is_enough(cache: CacheClient, algorithm: Algorithm) -> None:
+    """A caller who waits just that long, on the server's clock, is admitted, every time."""
+    limiter = RateLimiter("exact", Limit(4, 0.2, algorithm))
     for _ in range(8):
         ok, retry_after = await limiter.hit("k")
-        answered = time.monotonic()
         while ok:
             ok, retry_after = await limiter.hit("k")
-            answered = time.monotonic()
         assert 0 < retry_after <= 0.4
-        if retry_after > 0.02:
-            again = await limiter.hit("k")
-            assert not again.ok
-            assert again.retry_after < retry_after
-        await wait_until(answered + retry_after)
+        await the_server_s_clock_passes(retry_after)
         assert (await limiter.hit("k")).ok
 
 
-@given(
-    st.integers(1, 6),
-    st.lists(st.tuples(st.integers(0, 400), st.integers(1, 6)), min_size=1, max_size=60),
+LIMITS = st.lists(
+    st.builds(Limit, st.integers(1, 6), st.integers(1, 5), st.just("log")), min_size=1, max_size=2
 )
+CALLS = st.lists(st.tuples(st.integers(0, 1_500), st.integers(1, 6)), min_size=1, max_size=60)
+
+
+@given(LIMITS, CALLS)
 @settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None
 )
 def test_the_log_is_an_exact_sliding_window(
-    redis_url: str, limit: int, calls: list[tuple[int, int]]
+    direct: driver.Redis, limits: list[Limit], calls: list[tuple[int, int]]
 ) -> None:
-    """Decisions and waits equal a reference that keeps every admission, at the server's times.
-
-    The script's clock is the only thing replaced: it is given the time as an argument.
+    """Decisions and waits of one limit, and of two at once, equal a reference that keeps every
+    admission: denied calls leave no trace in it.
     """
-    import redis as driver
-
-    from forktex_core.cache.script import Script
-
-    source = Script("limit")._source.replace(
-        "redis.call('TIME')", "cjson.decode(table.remove(ARGV))"
-    )
-    window, now = 1_000_000, 1_700_000_000_000_000
+    limiter, now = Clocked(direct, *limits), START
     admitted: list[int] = []
-    with driver.Redis.from_url(redis_url) as client:
-        client.delete("ref")
-        for pause, asked in calls:
-            cost = min(asked, limit)
-            now += pause * 1_000
-            clock = f"[{now // 1_000_000},{now % 1_000_000}]"
-            wait = client.eval(source, 1, "ref", "take", cost, "log", limit, window, limit, clock)
-            inside = [at for at in admitted if at + window > now]
-            if len(inside) + cost <= limit:
-                expected = 0
-                admitted += [now] * cost
-            else:
-                blocking = sorted(inside, reverse=True)[limit - cost]
-                expected = blocking + window - now
-            assert wait == expected
-            client.persist("ref")  # its expiry follows the real clock, which stands still here
+    for pause, asked in calls:
+        cost = min(asked, *(limit.limit for limit in limits))
+        now += pause * 1_000
+        expected = 0
+        for limit in limits:
+            inside = [at for at in admitted if at + limit.window > now]
+            if len(inside) + cost > limit.limit:
+                blocking = sorted(inside, reverse=True)[limit.limit - cost]
+                expected = max(expected, blocking + limit.window - now)
+        admitted += [now] * cost * (expected == 0)
+        assert limiter.wait(now, cost) == expected
 
 
-@pytest.mark.parametrize(("algorithm", "bound"), [("log", 10), ("buckets", 19), ("gcra", 20)])
-async def test_no_window_admits_more_than_the_bound(
-    redis_url: str, algorithm: str, bound: int
+HAMMERED = range(START, START + 4_000_000, 19_980)
+SEAM = [
+    START,
+    *range(START + 999_991, START + 1_000_000),
+    *range(START + 1_000_000, START + 3_000_000, 5_000),
+]
+
+
+def most_in_a_window(admitted: list[int], window: int = 1_000_000) -> int:
+    """The most admissions in any window."""
+    return max(sum(start <= at < start + window for at in admitted) for start in admitted)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "times", "most"),
+    [
+        ("log", HAMMERED, 10),
+        ("log", SEAM, 10),
+        ("buckets", HAMMERED, 11),
+        ("buckets", SEAM, 18),
+        ("gcra", HAMMERED, 19),
+        ("gcra", SEAM, 19),
+    ],
+)
+def test_the_bounds_that_the_guide_states_are_reached(
+    direct: driver.Redis, algorithm: Algorithm, times: Sequence[int], most: int
 ) -> None:
-    """Greedy and seam-seeking callers of a limit of 10: the most that any window admits."""
-    from forktex_core.cache.script import Script
+    """Limit 10: `limit`; `limit + 1` hammered and `2 * limit - 2` at the seam of two buckets;
+    `limit + burst - 1`.
+    """
+    limiter = Clocked(direct, Limit(10, 1, algorithm))
+    assert most_in_a_window([at for at in times if limiter.wait(at) == 0]) == most
 
-    source = Script("limit")._source.replace(
-        "redis.call('TIME')", "cjson.decode(table.remove(ARGV))"
-    )
-    window, limit = 1_000_000, 10
-    greedy = list(range(0, 5 * window, 7_000))
-    seam = [0, *range(window - 9, window), *range(window, 3 * window, 5_000)]
-    worst = 0
-    async with Redis.from_url(redis_url) as client:
-        for times in (greedy, seam):
-            await client.delete("bound")
-            admitted = []
-            for offset in times:
-                now = 1_700_000_000_000_000 + offset
-                clock = f"[{now // 1_000_000},{now % 1_000_000}]"
-                arguments = ("take", 1, algorithm, limit, window, limit, clock)
-                if await client.eval(source, 1, "bound", *map(str, arguments)) == 0:
-                    admitted.append(now)
-                await client.persist("bound")
-            for start in admitted:
-                worst = max(worst, sum(start <= at < start + window for at in admitted))
-    assert limit <= worst <= bound
+
+@given(st.lists(st.integers(0, 600_000), min_size=1, max_size=80))
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None
+)
+def test_no_caller_exceeds_the_bound_of_two_buckets(
+    direct: driver.Redis, pauses: list[int]
+) -> None:
+    """Whatever the times of the calls, no window holds more than ``2 * limit - 2``."""
+    limiter = Clocked(direct, Limit(4, 1, "buckets"))
+    times = itertools.accumulate(pauses, initial=START)
+    assert most_in_a_window([at for at in times if limiter.wait(at) == 0]) <= 6
+
+
+@given(st.integers(8_000, 60_000))
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20, deadline=None
+)
+def test_hammering_two_buckets_gives_one_more_at_most(direct: driver.Redis, step: int) -> None:
+    """A caller who tries all the time, at whatever rate, gets ``limit + 1`` in a window at most."""
+    limiter = Clocked(direct, Limit(10, 1, "buckets"))
+    times = range(START, START + 3_000_000, step)
+    assert most_in_a_window([at for at in times if limiter.wait(at) == 0]) <= 11
 
 
 @pytest.mark.parametrize("algorithm", ["log", "buckets", "gcra"])
-async def test_no_shorter_wait_would_do(redis_url: str, algorithm: str) -> None:
-    """To the microsecond of the server's clock: admitted after the wait, denied just before it."""
-    from forktex_core.cache.script import Script
-
-    source = Script("limit")._source.replace(
-        "redis.call('TIME')", "cjson.decode(table.remove(ARGV))"
-    )
-    rng, now, denied = random.Random(5), 1_700_000_000_000_000, 0
-    async with Redis.from_url(redis_url) as client:
-
-        async def ask(mode: str, cost: int, at: int) -> int:
-            clock = f"[{at // 1_000_000},{at % 1_000_000}]"
-            words = (mode, cost, algorithm, 7, 1_000_003, 7, clock)
-            reply = await client.eval(source, 1, "least", *map(str, words))
-            await client.persist("least")
-            return int(reply[0] if mode == "peek" else reply)
-
-        for _ in range(200):
-            now += rng.randrange(400_000)
-            cost = rng.randint(1, 3)
-            if wait := await ask("take", cost, now):
-                denied += 1
-                assert await ask("peek", cost, now + wait - 1) == 1
-                assert await ask("peek", cost, now + wait) == 0
+def test_retry_after_is_exact(direct: driver.Redis, algorithm: Algorithm) -> None:
+    """To the microsecond of the server's clock: admitted after the wait, denied just before it,
+    and being denied in between, however often, pushes nothing.
+    """
+    limiter = Clocked(direct, Limit(7, 1.000003, algorithm))
+    rng, now, denied = random.Random(5), START, 0
+    for _ in range(200):
+        now += rng.randrange(400_000)
+        cost = rng.randint(1, 3)
+        if wait := limiter.wait(now, cost):
+            denied += 1
+            assert limiter.wait(now + wait // 2, cost) == wait - wait // 2
+            assert limiter.wait(now + wait - 1, cost) == 1
+            assert limiter.wait(now + wait, cost, "peek") == 0
+            now += wait - 1
     assert 20 < denied < 180
 
 
 @pytest.mark.parametrize(("algorithm", "least"), [("log", 60), ("buckets", 120), ("gcra", 60)])
 async def test_state_outlives_what_it_counts(
-    cache: CacheClient, algorithm: str, least: int
+    cache: CacheClient, algorithm: Algorithm, least: int
 ) -> None:
     """A key expires by itself, and not before its admissions have left every window."""
-    limiter = RateLimiter("life", Limit(10, 60, algorithm))  # type: ignore[arg-type]
+    limiter = RateLimiter("life", Limit(10, 60, algorithm))
     await limiter.hit("k", cost=10)
     [key] = limiter._keys(cache, "k")
     assert least - 3 < await get_client().pttl(key) / 1000 <= least + 1
 
 
-async def test_several_limits_are_one_decision(cache: CacheClient) -> None:
-    """A call has to fit all limits; one denied by any counts in none."""
-    limits = [Limit(2, 0.1), Limit(3, 60)]
-    decisions = [(await rate_limit("m", key="k", limits=limits)).ok for _ in range(3)]
-    assert decisions == [True, True, False]
-    limiter = RateLimiter("m", *limits)
-    assert (await limiter.peek("k")).used == (2, 2)
-    _, retry_after = await limiter.hit("k")
-    await asyncio.sleep(retry_after)
+def test_several_limits_are_one_decision(direct: driver.Redis) -> None:
+    """10 a second and 12 an hour: a call counts in both or in neither; the longer wait is told."""
+    limiter = Clocked(direct, Limit(10, 1), Limit(12, 3600))
+    assert [limiter.wait(START) for _ in range(10)] == [0] * 10
+    assert [limiter.wait(START + 400_000) for _ in range(20)] == [600_000] * 20
+    assert [limiter.wait(START + 1_000_000) for _ in range(2)] == [0] * 2
+    assert limiter.wait(START + 1_000_000) == 3_599_000_000
+    assert limiter.wait(START + 3_600_000_000) == 0
+
+
+async def test_several_limits_are_one_round_trip(cache: CacheClient, redis_url: str) -> None:
+    """Three limits of three algorithms cost one command; so do peeking and resetting."""
+    limiter = RateLimiter("m", Limit(10, 1), Limit(100, 60, "gcra"), Limit(10_000, 3600))
     assert (await limiter.hit("k")).ok
-    denied = await limiter.hit("k")
-    assert not denied.ok
-    assert 59 < denied.retry_after <= 60
+    async with overheard(redis_url) as commands:
+        assert (await limiter.hit("k")).ok
+        assert (await limiter.peek("k")).used[2] == 2
+        await limiter.reset("k")
+    assert commands == ["EVALSHA", "EVALSHA", "UNLINK"]
+    limits = [Limit(2, 60), Limit(3, 3600)]
+    assert [(await rate_limit("n", key="k", limits=limits)).ok for _ in range(3)] == [True] * 2 + [
+        False
+    ]
 
 
 @pytest.mark.parametrize("algorithm", ["log", "buckets", "gcra"])
-async def test_cost_peek_and_reset(cache: CacheClient, algorithm: str) -> None:
+async def test_cost_peek_and_reset(cache: CacheClient, algorithm: Algorithm) -> None:
     """A cost counts at once, peek counts nothing, reset forgets."""
-    limiter = RateLimiter("c", Limit(10, 60, algorithm))  # type: ignore[arg-type]
+    limiter = RateLimiter("c", Limit(10, 60, algorithm))
     assert (await limiter.peek("k")).remaining == 10
     assert (await limiter.hit("k", cost=7)).ok
     for _ in range(3):
@@ -202,13 +265,25 @@ async def test_cost_peek_and_reset(cache: CacheClient, algorithm: str) -> None:
     assert (await limiter.peek("k")).used == (0,)
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "used"), [("log", [10, 10, 0]), ("buckets", [10, 10, 5]), ("gcra", [10, 5, 0])]
+)
+def test_peeking_tells_what_still_counts(
+    direct: driver.Redis, algorithm: Algorithm, used: list[int]
+) -> None:
+    """Of ten admissions at once: right away, after half a window, and after one and a half."""
+    limiter = Clocked(direct, Limit(10, 1, algorithm))
+    assert limiter.wait(START, 10) == 0
+    assert [limiter.used(START + pause) for pause in (0, 500_000, 1_500_000)] == used
+
+
 async def test_gcra_spaces_calls(cache: CacheClient) -> None:
     """With a burst of 1, calls are admitted a window's share apart."""
-    limiter = RateLimiter("g", Limit(10, 1, "gcra", burst=1))
+    limiter = RateLimiter("g", Limit(10, 1000, "gcra", burst=1))
     assert (await limiter.hit("k")).ok
     ok, retry_after = await limiter.hit("k")
     assert not ok
-    assert 0.05 < retry_after <= 0.1
+    assert 50 < retry_after <= 100
     with pytest.raises(CacheConfigurationError, match="a cost is 1 to 1"):
         await limiter.hit("k", cost=2)
 

@@ -44,7 +44,7 @@ from forktex_core.cache import (
     rate_limit,
     set_json,
 )
-from tests.cache.servers import Cluster, Proxy, Sentinels, Server
+from tests.cache.servers import Cluster, Proxy, Sentinels, Server, distribution_redis
 from tests.waiting import eventually
 
 
@@ -206,6 +206,23 @@ async def test_limits_and_counters_when_a_primary_fails(
     ]
 
 
+async def test_a_dead_primary_leaves_the_others_alone(cluster: Cluster) -> None:
+    """Calls on many keys that meet a dead node again and again don't shut off the living ones."""
+    client = await init(cluster.url, cluster=True, timeouts=2)
+    dead = f"127.0.0.1:{cluster.nodes[0].port}"
+    keys = [f"k{n}" for n in range(60)]
+    lost = [key for key in keys if client.driver.node_of(key) == dead]
+    living = [key for key in keys if key not in lost]
+    await mset(dict.fromkeys(keys, 1))
+    cluster.nodes[3].kill()  # its replica: nobody is promoted
+    cluster.nodes[0].kill()
+    for _ in range(6):
+        with pytest.raises(CacheUnavailableError):
+            await delete(*lost)
+    assert await mget(living) == [1] * len(living)
+    assert await exists(*living) == len(living)
+
+
 @pytest.fixture
 async def proxied() -> AsyncIterator[Proxy]:
     """A proxy before a cluster of one node, which announces the proxy as its own address."""
@@ -265,12 +282,18 @@ async def test_cluster_addresses_that_cannot_work() -> None:
 
 
 async def test_sentinels_lead_to_the_new_primary() -> None:
-    """When the primary dies, the sentinels promote its replica and the client follows."""
+    """When the primary dies, the sentinels promote its replica and the client follows; the data
+    servers' user and the sentinels' password are told apart.
+    """
     async with Sentinels() as watched:
+        with pytest.raises(CacheUnavailableError) as refused:
+            await init(watched.url.replace("guard", "wrong"))
+        assert "cret" not in str(refused.value)
         await init(watched.url)
         await set_json("k", 1)
         assert get_client().connection_pool.service_name == "main"  # type: ignore[union-attr,attr-defined]
-        await eventually(_in_step(watched))
+        assert await get_client().execute_command("ACL", "WHOAMI") == b"app"
+        await eventually(watched.in_step)
         watched.primary.kill()
 
         async def writes() -> bool:
@@ -281,16 +304,6 @@ async def test_sentinels_lead_to_the_new_primary() -> None:
 
         await eventually(writes, timeout=20)
         assert await get_json("k") == 1
-
-
-def _in_step(watched: Sentinels):  # type: ignore[no-untyped-def]
-    import redis
-
-    def check() -> bool:
-        with redis.Redis(port=watched.replica.port) as replica:
-            return replica.get("k") == b"1"
-
-    return check
 
 
 def certificate(folder: Path) -> None:
@@ -322,8 +335,8 @@ def certificate(folder: Path) -> None:
 class TLSServer(Server):
     """A server that speaks TLS only."""
 
-    def __init__(self, program: str, folder: Path) -> None:
-        super().__init__(program=program)
+    def __init__(self, program: str, folder: Path, *arguments: str) -> None:
+        super().__init__(*arguments, program=program)
         self._certificates = folder
 
     def command(self) -> list[str]:
@@ -340,16 +353,36 @@ async def test_tls(tmp_path: Path) -> None:
     """rediss:// verifies the server's certificate: with its authority it works, without it
     doesn't.
     """
-    from tests.cache.servers import REDIS
-
     certificate(tmp_path)
-    async with TLSServer(str(REDIS), tmp_path) as server:
+    async with TLSServer(distribution_redis(), tmp_path) as server:
         url = server.url.replace("redis:", "rediss:")
         await init(f"{url}?ssl_ca_certs={tmp_path / 'cert.pem'}", prefix="tls")
         assert await set_json("k", 1)
         assert await get_json("k") == 1
         with pytest.raises(CacheUnavailableError, match="certificate"):
             await init(url, name="blind")
+
+
+async def test_a_cluster_over_tls_with_a_user(tmp_path: Path) -> None:
+    """A cluster takes the URL's user and certificate authority for every node."""
+    certificate(tmp_path)
+    options = ("--cluster-enabled", "yes", "--tls-cluster", "yes")
+    user = ("--user", "app", "on", ">s@cret", "~app:*", "&*", "+@all")
+    async with TLSServer(distribution_redis(), tmp_path, *options, *user) as server:
+        url = f"rediss://app:s%40cret@127.0.0.1:{server.port}?ssl_ca_certs={tmp_path / 'cert.pem'}"
+        async with Redis.from_url(url) as direct:
+            await direct.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+            await direct.config_set("cluster-announce-ip", "127.0.0.1")
+
+            async def covered() -> bool:
+                return b"cluster_state:ok" in await direct.execute_command("CLUSTER", "INFO")
+
+            await eventually(covered)
+        client = await init(url, cluster=True, prefix="app", timeouts=2)
+        await mset({f"k{n}": n for n in range(20)})
+        assert await mget([f"k{n}" for n in range(20)]) == list(range(20))
+        [(name, node)] = await client.driver.primaries()
+        assert await client.execute_on(name, node, "ACL", "WHOAMI") == b"app"
 
 
 async def test_open_telemetry_sees_commands(redis_url: str) -> None:

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """The demo as a whole, in processes of its own: what it shows, and that it leaves nothing."""
 
+import io
 import os
 import pty
 import re
@@ -9,12 +10,15 @@ import signal
 import subprocess
 import sys
 import tempfile
+import termios
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from examples.deploy.view import LiveView, PlainView, view_for
 from tests.waiting import eventually
 
 COMMAND = [sys.executable, "-m", "examples.deploy.demo"]
@@ -35,12 +39,14 @@ def left_over(folder: Path) -> list[str]:
     return found
 
 
-def start_demo(folder: Path, *arguments: str, **streams: int) -> "subprocess.Popen[str]":
+def start_demo(
+    folder: Path, *arguments: str, environment: dict[str, str] | None = None, **streams: int
+) -> "subprocess.Popen[str]":
     """The demo with all its folders below ``folder``."""
     return subprocess.Popen(
         [*COMMAND, *arguments],
         cwd=ROOT,
-        env={**os.environ, "TMPDIR": str(folder), "COLUMNS": "100"},
+        env={**(environment or {**os.environ, "COLUMNS": "100"}), "TMPDIR": str(folder)},
         text=True,
         **(streams or {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}),
     )
@@ -105,18 +111,54 @@ async def test_ctrl_c_after_the_kill_stops_the_application(tmp_path: Path) -> No
     assert left_over(tmp_path) == []
 
 
-async def test_the_live_view_on_a_terminal(tmp_path: Path) -> None:
-    """On a terminal the tables of workers and steps are drawn while it happens."""
+def pseudo_terminal() -> tuple[int, int]:
+    """Its two ends, with the size that a person's window might have."""
     ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (40, 100))
+    return ours, theirs
+
+
+def terminal(kind: str) -> dict[str, str]:
+    """This environment, with a terminal of this kind and nothing else that says how to draw."""
+    told = {"COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"}
+    return {name: value for name, value in os.environ.items() if name not in told} | {"TERM": kind}
+
+
+def drawn_on(ours: int) -> str:
+    """Everything that is drawn until the other end is closed."""
     drawn = b""
-    with start_demo(tmp_path, stdin=theirs, stdout=theirs, stderr=theirs) as demo:
-        os.close(theirs)
-        with suppress(OSError):
-            while received := os.read(ours, 65536):
-                drawn += received
+    with suppress(OSError):
+        while received := os.read(ours, 65536):
+            drawn += received
     os.close(ours)
-    text = drawn.decode(errors="replace")
+    return drawn.decode(errors="replace")
+
+
+def test_the_live_view_on_a_terminal(tmp_path: Path) -> None:
+    """On a terminal the tables of workers and steps are drawn while it happens."""
+    ours, theirs = pseudo_terminal()
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), theirs)
+    with start_demo(tmp_path, environment=terminal("xterm-256color"), **streams) as demo:
+        os.close(theirs)
+        text = drawn_on(ours)
     assert demo.returncode == 0, text[-3000:]
     for word in ("steps of the deploy", "killed (SIGKILL)", "★", "timeline"):
         assert word in text
     assert left_in(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("term", "expected"), [("xterm", LiveView), ("dumb", PlainView), ("unknown", PlainView)]
+)
+def test_no_live_view_where_none_can_be_drawn(term: str, expected: type) -> None:
+    """A dumb terminal gets lines: a live view would show nothing there."""
+    ours, theirs = pseudo_terminal()
+    with os.fdopen(theirs, "w") as screen:
+        assert type(view_for(Console(file=screen, _environ={"TERM": term}))) is expected
+    os.close(ours)
+
+
+def test_no_live_view_into_a_pipe() -> None:
+    """FORCE_COLOR, as CI systems set it, makes no terminal of a pipe."""
+    console = Console(file=io.StringIO(), _environ={"TERM": "xterm", "FORCE_COLOR": "1"})
+    assert isinstance(view_for(console), PlainView)

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-import asyncpg
 import pytest
 
 from forktex_core.flow import Flow
@@ -38,11 +37,3 @@ def serving() -> Served:
                 await asyncio.gather(task, return_exceptions=True)
 
     return serve
-
-
-@pytest.fixture
-async def sql(postgres: Database, schema: str) -> AsyncIterator[asyncpg.Connection]:
-    """A connection whose search path is the schema of the test."""
-    connection = await asyncpg.connect(postgres.dsn, server_settings={"search_path": schema})
-    yield connection
-    await connection.close()

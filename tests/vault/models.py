@@ -5,7 +5,7 @@
 import uuid
 from typing import Any
 
-from sqlalchemy import ForeignKey, Text
+from sqlalchemy import JSON, ForeignKey, Text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.mutable import MutableDict
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -78,3 +78,4 @@ class Legacy(Base):
     parent: Mapped[int | None] = mapped_column(ForeignKey("legacy.id"))
     text: Mapped[str | None] = mapped_column(Text)
     doc: Mapped[Any] = mapped_column(JSONB, nullable=True)
+    raw: Mapped[Any] = mapped_column(JSON, nullable=True)

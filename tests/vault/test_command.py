@@ -5,6 +5,8 @@
 import asyncio
 import json
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -80,6 +82,7 @@ async def test_rotate_several_tables(keys: tuple[str, str], database, sessions: 
     done = await asyncio.to_thread(run, *arguments)
     assert done.exit_code == 0, done.output
     assert "30 rotated, 0 left, 0 corrupt" in done.stdout
+    assert "30/30" in done.stderr  # The bar.
     async with sessions() as session:
         assert NEW.decrypt(await session.scalar(select(Legacy.doc))) == "x"
         session.add(Legacy(id=2, doc="broken"))
@@ -90,6 +93,54 @@ async def test_rotate_several_tables(keys: tuple[str, str], database, sessions: 
     assert (await asyncio.to_thread(run, *arguments, "--skip-corrupt")).exit_code == 0
     for wrong in (("--table", "nope", "--column", "x"), ("--table", "one-too-many")):
         assert (await asyncio.to_thread(run, *arguments, *wrong)).exit_code != 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("encrypt", "--key-file", "OLD", "--context", ""), "part of a context is empty"),
+        (("encrypt", "--key-file", "BAD"), "bad: this key holds 3 bytes"),
+        (("encrypt", "--key-file", "nowhere"), "'nowhere' does not exist"),
+        (("generate-key", "--output", "BAD"), "bad exists; a key is never written over"),
+        (("decrypt", "--key-file", "NEW", "hunter2"), "malformed token"),
+        (("rotate", "--database-url", "junk"), "isn't a URL such as postgresql://"),
+        (("rotate", "--database-url", "mysql://h/d"), "for PostgreSQL (postgresql://…), not for"),
+        (("rotate", "--database-url", "postgresql+psycopg2://127.0.0.1:1/d"), "Connect call"),
+        (("rotate", "--database-url", "x", "--patience", "-1"), "--patience"),
+        (("rotate", "--database-url", "x", "--batch-size", "0"), "--batch-size"),
+    ],
+)
+def test_bad_input_is_one_clear_message(
+    keys: tuple[str, str], tmp_path: Path, arguments: tuple[str, ...], complaint: str
+) -> None:
+    """It names the thing and never shows a traceback, nor what may be a secret."""
+    bad = tmp_path / "bad"
+    bad.write_text("junk")
+    files = {"OLD": keys[0], "NEW": keys[1], "BAD": str(bad)}
+    if arguments[0] == "rotate":
+        arguments += ("--table", "t", "--column", "c")
+        arguments += ("--old-key-file", "OLD", "--new-key-file", "NEW")
+    shown = run(*(files.get(each, each) for each in arguments), given="{}")
+    assert shown.exit_code in {1, 2}
+    assert isinstance(shown.exception, SystemExit)
+    assert complaint in " ".join(shown.stderr.split())
+    assert "hunter2" not in shown.output
+
+
+def test_without_a_terminal_no_key_is_asked_for() -> None:
+    """A key that is piped in is not taken, and a key never shows while it is typed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "forktex_core.vault.cli", "decrypt", "token"],
+        check=False,
+        capture_output=True,
+        text=True,
+        input=OLD_KEY,
+        start_new_session=True,
+        timeout=30,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "no terminal to ask for the key" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_keys_are_never_arguments() -> None:

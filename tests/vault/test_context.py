@@ -71,6 +71,11 @@ def test_a_single_part_needs_no_tuple() -> None:
         (("a", 1.5), TypeError),
         (("a", True), TypeError),
         (("a", b"x"), TypeError),
+        (("a", ["b"]), TypeError),
+        (b"xy", TypeError),
+        ({"a", "b"}, TypeError),
+        (1.5, TypeError),
+        (True, TypeError),
     ],
 )
 def test_a_context_that_names_no_place_is_refused(
@@ -82,6 +87,13 @@ def test_a_context_that_names_no_place_is_refused(
         return
     with pytest.raises(error, match="context"):
         VAULT.encrypt(1, context=context)
+
+
+def test_what_is_kept_of_a_context_keeps_types_apart() -> None:
+    """1 and True are equal and hash alike; having encoded the one doesn't let the other pass."""
+    VAULT.encrypt("x", context=("row", 1))
+    with pytest.raises(TypeError, match="not bool"):
+        VAULT.encrypt("x", context=("row", True))
 
 
 def test_a_bound_token_is_fernet_under_an_hkdf_subkey() -> None:

@@ -6,7 +6,6 @@ import copy
 import io
 import logging
 import pickle
-import traceback
 from datetime import timedelta
 
 import pytest
@@ -20,15 +19,13 @@ from forktex_core.vault import (
     DecryptionError,
     ExpiredTokenError,
     InvalidKeyError,
-    PayloadError,
     TamperedTokenError,
     UnknownKeyError,
     UnverifiedTokenError,
     Vault,
+    VaultError,
 )
-
-KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
-OTHER = "cw_0x689RpI-jtRR7oE8h_eQsKImvJapLeSbXpwF4e4="
+from tests.vault.exposure import KEY, OTHER, key_material, shown, shown_by_rich
 
 
 def test_the_seeds_example() -> None:
@@ -228,43 +225,30 @@ def refusals() -> list[Exception]:
         lambda: vault.decrypt(vault.encrypt_bytes(b"\x1f\x8bcorrect-horse")),
         lambda: Vault.from_key(KEY, max_bytes=5).decrypt(token),
         lambda: Vault.from_keys([KEY, KEY + "correct-horse"]),
+        lambda: vault.unwrap_key(vault.encrypt_bytes(b"correct-horse")),
+        lambda: vault.unwrap_key(vault.encrypt_bytes(OTHER.encode()[:-6])),
+        lambda: vault.encrypt({**SECRET, "bad": {1j}}),
+        lambda: vault.encrypt(SECRET, int),
+        lambda: vault.encrypt(SECRET, context=("invoice", None)),
+        lambda: vault.encrypt_bytes(b"correct-horse", context=()),
+        lambda: vault.encrypt_bytes(KEY.encode(), context=()),
+        lambda: Vault.from_key(KEY, max_bytes=5).encrypt(SECRET),
+        lambda: Vault.from_key(KEY, max_bytes=5).encrypt_bytes(b"correct-horse"),
     ]
     found = []
     for attempt in attempts:
-        with pytest.raises((DecryptionError, PayloadError, InvalidKeyError)) as caught:
+        with pytest.raises((VaultError, ValueError, TypeError)) as caught:
             attempt()
         found.append(caught.value)
     return found
 
 
-def shown(exc: BaseException) -> str:
-    """All that a logger, a traceback with local variables or a crash reporter would show.
-
-    Of the frames of our code, that is: the caller's own variables are the caller's.
-    """
-    seen: list[str] = []
-    while exc is not None:
-        seen += [repr(exc), str(exc), repr(vars(exc)), repr(exc.args)]
-        stack = traceback.TracebackException.from_exception(exc, capture_locals=True).stack
-        seen += [repr(f.locals) for f in stack if "forktex_core" in f.filename]
-        exc = exc.__cause__ or exc.__context__
-    return "\n".join(seen)
-
-
-def key_material() -> list[str]:
-    """Spell the keys and their halves in all the ways that might be printed."""
-    ring = Vault.from_keys([KEY, OTHER]).keyring
-    secrets = [key._secret for key in ring.keys.values()]
-    halves = [half for secret in secrets for half in (secret, secret[:16], secret[16:])]
-    return [KEY, OTHER, *(repr(half)[2:-1] for half in halves), *(half.hex() for half in halves)]
-
-
 @pytest.mark.parametrize("exc", refusals(), ids=lambda exc: type(exc).__name__)
 def test_no_failure_shows_a_key_or_a_payload(exc: Exception) -> None:
-    """Messages, causes, contexts, attributes and our frames' local variables are clean."""
-    text = shown(exc)
-    assert "correct-horse" not in text
-    assert not [secret for secret in key_material() if secret in text]
+    """Messages, causes, contexts, attributes and our frames' local variables, as rich has them."""
+    for text in (shown(exc), shown_by_rich(exc)):
+        assert "correct-horse" not in text
+        assert not [secret for secret in key_material() if secret in text]
 
 
 def test_a_vault_shows_only_fingerprints() -> None:

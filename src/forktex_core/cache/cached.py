@@ -5,7 +5,7 @@
 import functools
 import inspect
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, Concatenate, Protocol, cast, get_type_hints, overload
 
 from .client import CacheClient
@@ -34,6 +34,8 @@ class CachedFunction[**P, R]:
         keying: Keying,
         policy: Policy,
         client: str | CacheClient,
+        *,
+        binding: type | None = None,
     ) -> None:
         functools.update_wrapper(self, function)
         inspect.markcoroutinefunction(self)
@@ -44,6 +46,7 @@ class CachedFunction[**P, R]:
         self._keying = keying
         self._policy = policy
         self._client = client
+        self._binding = binding  # classmethod or staticmethod, when it was one
         self._codec: Codec[R] | None = None
         try:
             hints = get_type_hints(function, include_extras=True)
@@ -99,8 +102,12 @@ class CachedFunction[**P, R]:
         self: "CachedFunction[Concatenate[T, Q], R]", instance: T, owner: type
     ) -> "BoundCachedFunction[Q, R]": ...
     def __get__(self, instance: object, owner: type) -> Any:
-        """The method of an instance."""
-        return self if instance is None else BoundCachedFunction(self, instance)
+        """The method of an instance, or of a class when the function is a class method."""
+        if self._binding is classmethod:
+            return BoundCachedFunction(self, owner)
+        if self._binding is staticmethod or instance is None:
+            return self
+        return BoundCachedFunction(self, instance)
 
     def _kept(self, key: str) -> tuple[R] | None:
         """A plainly fresh value of the local tier, on the shortest way there is."""
@@ -146,7 +153,7 @@ class CachedFunction[**P, R]:
 
 
 class BoundCachedFunction[**P, R]:
-    """A cached method of one instance; each method does what `CachedFunction`'s does."""
+    """A cached method of one instance or class; each method does what `CachedFunction`'s does."""
 
     __slots__ = ("__self__", "_cached")
 
@@ -179,6 +186,10 @@ class CachedDecorator(Protocol):
     """What `cached` returns: give it the function."""
 
     @overload
+    def __call__[T, **P, R](
+        self, function: "classmethod[T, P, Coroutine[Any, Any, R]]", /
+    ) -> BoundCachedFunction[P, R]: ...
+    @overload
     def __call__[**P, R](self, function: Callable[P, Awaitable[R]], /) -> CachedFunction[P, R]: ...
     @overload
     def __call__[**P, R](self, function: Callable[P, R], /) -> CachedFunction[P, R]: ...
@@ -206,6 +217,8 @@ def cached(
     client: str | CacheClient = "default",
 ) -> CachedDecorator:
     """Keep a function's values, for an ``async def``, a ``def`` (run in a thread) or a method.
+
+    Of a class method or a static method, ``@cached`` stands above ``@classmethod``.
 
     One caller in the fleet computes a value; the others wait for it, or get the stale one. Values
     travel as JSON and come back as the return annotation says; without one, only what JSON itself
@@ -260,7 +273,10 @@ def cached(
         fail_open=fail_open,
     )
 
-    def decorate(function: Callable[..., Any]) -> CachedFunction[..., Any]:
+    def decorate(function: Any) -> CachedFunction[..., Any]:
+        binding = None
+        if isinstance(function, classmethod | staticmethod):
+            binding, function = type(function), function.__func__
         space = namespace if namespace is not None else function.__module__
         if not isinstance(space, Namespace):
             space = Namespace(space, version=version)
@@ -269,6 +285,6 @@ def cached(
                 f"{function.__qualname__}: give the version to the Namespace, not beside it"
             )
         keying = Keying(function, space, key, exclude, tags)
-        return CachedFunction(function, space, keying, policy, client)
+        return CachedFunction(function, space, keying, policy, client, binding=binding)
 
     return cast("CachedDecorator", decorate)

@@ -182,27 +182,32 @@ class CacheClient:
         return self._guarded(driver.node_of(key), driver.execute, command)
 
     async def pipeline(self, commands: "Sequence[Command]", *, atomic: bool = False) -> list[Any]:
-        """Send many commands at once; return their replies."""
-        if not commands:
-            return []
+        """Send many commands at once, each with its key behind its name; return their replies."""
         driver = self.driver
+        shares: dict[str, list[int]] = {}
+        for number, command in enumerate(commands):
+            shares.setdefault(driver.node_of(cast("Key", command[1])), []).append(number)
+        replies: list[Any] = [None] * len(commands)
 
-        async def send() -> list[Any]:
-            return await driver.pipeline(commands, atomic=atomic)
+        async def send(node: str, share: list[int]) -> None:
+            sent = ([commands[number] for number in share], atomic)
+            for number, reply in zip(
+                share, await self._guarded(node, driver.pipeline, sent), strict=True
+            ):
+                replies[number] = reply
 
-        result: list[Any] = await self._guarded("", send, ())
-        return result
+        # All shares are sent, whatever becomes of one: a dead node doesn't stop the living ones.
+        sending = [send(node, share) for node, share in shares.items()]
+        for problem in await asyncio.gather(*sending, return_exceptions=True):
+            if problem is not None:
+                raise problem
+        return replies
 
-    async def execute_on(self, name: str, node: Any, *command: "Argument") -> Any:
+    def execute_on(self, name: str, node: Any, *command: "Argument") -> Awaitable[Any]:
         """Send a command to one of the driver's primaries."""
-        driver = self.driver
+        return self._guarded(name, self.driver.execute_on, (node, *command))
 
-        async def send(*command: "Argument") -> Any:
-            return await driver.execute_on(node, *command)
-
-        return await self._guarded(name, send, command)
-
-    async def _guarded(self, node: str, send: Any, command: "tuple[Argument, ...]") -> Any:
+    async def _guarded(self, node: str, send: Any, command: tuple[Any, ...]) -> Any:
         breaker = self._breakers.get(node)
         if breaker is None:
             breaker = self._breakers[node] = Breaker(_FAILURES_TO_OPEN, _COOLDOWN)

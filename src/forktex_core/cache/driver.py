@@ -20,7 +20,13 @@ from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from redis.maint_notifications import MaintNotificationsConfig
 
-from .errors import CacheCommandError, CacheConfigurationError, CacheError, CacheUnavailableError
+from .errors import (
+    CacheCommandError,
+    CacheConfigurationError,
+    CacheError,
+    CacheUnavailableError,
+    CacheValueError,
+)
 from .pool import QuickPool
 
 if TYPE_CHECKING:
@@ -126,14 +132,15 @@ class Driver:
         Raises:
             CacheUnavailableError: there was no usable answer.
             CacheCommandError: the server refused the command.
+            CacheValueError: an argument is no text, bytes or number.
         """
         try:
             return await self.client.execute_command(*command)
         except _FAILURES as exc:
             raise self.translated(exc, str(command[0])) from exc
 
-    async def pipeline(self, commands: Iterable[Command], *, atomic: bool = False) -> list[Any]:
-        """Send many commands at once; a cluster's are split by node and not atomic."""
+    async def pipeline(self, commands: Iterable[Command], atomic: bool) -> list[Any]:
+        """Send many commands at once, in a cluster to one node; `atomic` means nothing there."""
         pipe = self.client.pipeline(transaction=atomic and not self.cluster)
         for command in commands:
             pipe.execute_command(*command)
@@ -154,6 +161,8 @@ class Driver:
             return CacheUnavailableError(self._shown, text, transport=False)
         if isinstance(exc, _TRANSPORT):
             return CacheUnavailableError(self._shown, text)
+        if isinstance(exc, exceptions.DataError):  # it was never sent
+            return CacheValueError(command, text)
         if isinstance(exc, exceptions.ResponseError):
             missing = isinstance(exc, exceptions.NoScriptError)
             return CacheCommandError(command, text, missing_script=missing)

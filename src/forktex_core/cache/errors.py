@@ -43,7 +43,7 @@ class CacheValueError(CacheError):
     """A value can't be stored, or what is stored can't be read as the type that was asked for.
 
     Attributes:
-        key: the key, or the cached function, that the value belongs to.
+        key: the key, the cached function or the command that the value belongs to.
     """
 
     def __init__(self, key: str, problem: str) -> None:

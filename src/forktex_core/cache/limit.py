@@ -8,12 +8,12 @@ counts the call in all of them or in none, so a denied call changes nothing. Thr
 ``log``      a true sliding window: the times of the last `limit` admissions in a list. Exact: in no
              window are more than `limit` admitted. About 10 bytes for each of them.
 ``buckets``  a sliding window estimated from two counters: the previous bucket counts with the share
-             of it that the window still covers. Constant memory (about 80 bytes). A caller who
+             of it that the window still covers. Constant memory (about 100 bytes). A caller who
              tries all the time gets `limit` per window and one more at most; one who aims at the
-             seam of two buckets can get up to ``2 * limit - 1`` in one window.
+             seam of two buckets can get up to ``2 * limit - 2`` in one window.
 ``gcra``     the generic cell rate algorithm (ATM Forum, Traffic Management 4.1): calls are spaced
              `window / limit` apart, `burst` of them may come at once. Constant memory. At most
-             ``limit + burst`` in one window.
+             ``limit + burst - 1`` in one window.
 
 ``auto`` is ``log`` up to a limit of 1,000 and ``buckets`` above.
 """

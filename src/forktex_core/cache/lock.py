@@ -20,7 +20,7 @@ from contextlib import asynccontextmanager, suppress
 
 from .client import CacheClient
 from .duration import Seconds, milliseconds, seconds
-from .errors import CacheError, LockLostError, LockTimeoutError
+from .errors import CacheError, CacheUnavailableError, LockLostError, LockTimeoutError
 from .namespace import Namespace
 from .registry import client_named
 from .script import Script
@@ -116,7 +116,7 @@ async def lock(
     held = HeldLock(client_named(client), name, ttl)
     try:
         await held.acquire(seconds(wait))
-    except asyncio.CancelledError:  # it may have been granted
+    except (asyncio.CancelledError, CacheUnavailableError):  # it may have been granted
         held.abandon()
         raise
     try:

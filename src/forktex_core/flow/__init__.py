@@ -4,7 +4,10 @@
 machines on the same log.
 """
 
-from forktex_core.flow.context import FlowContext, StepContext
+from forktex_core.flow.children import ChildHandle
+from forktex_core.flow.context import FlowContext
+from forktex_core.flow.control import Unserved
+from forktex_core.flow.engine.pruning import ExportedRun
 from forktex_core.flow.engine.worker import WorkerSettings
 from forktex_core.flow.errors import (
     ContextMisuseError,
@@ -16,25 +19,36 @@ from forktex_core.flow.errors import (
     PayloadError,
     PayloadTooLargeError,
     RunCancelled,
+    RunConflictError,
     RunFailed,
     RunFinishedError,
     RunHalted,
     RunNotFoundError,
+    RunTimeout,
     SchemaTooNewError,
     StepFailed,
+    StepNotFoundError,
     StepTimeout,
+    UnknownScheduleError,
     UnknownWorkflowError,
 )
 from forktex_core.flow.flow import Flow
 from forktex_core.flow.graph.graph import Graph, GraphLimitError, NoTransitionError
+from forktex_core.flow.queueing import QueueState
+from forktex_core.flow.retaining import RetentionRule
 from forktex_core.flow.retry import Retry
+from forktex_core.flow.scheduling import Schedule
+from forktex_core.flow.shown import Progress
+from forktex_core.flow.step_context import StepContext
 from forktex_core.flow.transitions import IllegalTransitionError
 from forktex_core.flow.workflow import Step, StepOptions, Workflow
 
 __all__ = [
+    "ChildHandle",
     "ContextMisuseError",
     "DatabaseUnavailableError",
     "DefinitionError",
+    "ExportedRun",
     "Flow",
     "FlowContext",
     "FlowError",
@@ -46,19 +60,28 @@ __all__ = [
     "NonDeterminismError",
     "PayloadError",
     "PayloadTooLargeError",
+    "Progress",
+    "QueueState",
+    "RetentionRule",
     "Retry",
     "RunCancelled",
+    "RunConflictError",
     "RunFailed",
     "RunFinishedError",
     "RunHalted",
     "RunNotFoundError",
+    "RunTimeout",
+    "Schedule",
     "SchemaTooNewError",
     "Step",
     "StepContext",
     "StepFailed",
+    "StepNotFoundError",
     "StepOptions",
     "StepTimeout",
+    "UnknownScheduleError",
     "UnknownWorkflowError",
+    "Unserved",
     "WorkerSettings",
     "Workflow",
 ]

@@ -22,6 +22,7 @@ _encoder = json.JSONEncoder(
 _encode_plain = _encoder.encode
 _decode_plain = json.JSONDecoder().decode
 _SCALARS = {None: "null", True: "true", False: "false"}
+_EXACT = (int, str, bool)  # JSON has these itself: a value of just that type needs no pydantic
 _UNTYPED = (Any, Parameter.empty, None, dict, list, dict[str, Any], list[Any], object)
 
 
@@ -30,10 +31,11 @@ class Shape:
     for none.
     """
 
-    __slots__ = ("_adapter", "annotation")
+    __slots__ = ("_adapter", "_exact", "annotation")
 
     def __init__(self, annotation: Any = Parameter.empty) -> None:
         self.annotation = annotation
+        self._exact = annotation if annotation in _EXACT else None
         self._adapter: Any = None if annotation in _UNTYPED else _adapter(annotation)
 
     def validate(self, value: Any, what: str) -> Any:
@@ -49,7 +51,7 @@ class Shape:
 
     def encode(self, value: Any, what: str, limit: int) -> str:
         """Return ``value`` as JSON text; raise PayloadError naming ``what``."""
-        if self._adapter is None:
+        if self._adapter is None or type(value) is self._exact:
             text = _plain(value, what)
         else:
             try:
@@ -126,6 +128,8 @@ def _adapter(annotation: Any) -> Any:
 def _plain(value: Any, what: str) -> str:
     if value is None or value is True or value is False:
         return _SCALARS[value]
+    if type(value) is int:
+        return int.__repr__(value)
     try:
         text = _encode_plain(value)
     except (TypeError, ValueError, RecursionError) as error:

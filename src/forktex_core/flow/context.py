@@ -1,22 +1,41 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""What the functions of a user get in hand: FlowContext in a workflow's body, StepContext in a
-step.
-"""
+"""What a workflow's body gets in hand."""
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextvars import copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, NoReturn, overload
 from uuid import UUID
 
+from forktex_core.flow import concurrency
+from forktex_core.flow.children import ChildHandle, ParentClose
 from forktex_core.flow.codec import ANY, Shape, return_shape
-from forktex_core.flow.engine.operation import SignalWait, StepCall
-from forktex_core.flow.retry import seconds
-from forktex_core.flow.workflow import Step, StepOptions, check_name, function_name, is_async
+from forktex_core.flow.engine.operation import EffectCall, SignalWait, StepCall
+from forktex_core.flow.engine.outcome import ContinueAsNew
+from forktex_core.flow.errors import ContextMisuseError, DefinitionError
+from forktex_core.flow.identity import child_run_id
+from forktex_core.flow.outgoing import (
+    PROGRESS,
+    check_published,
+    check_signal,
+    new_run,
+    new_signal,
+)
+from forktex_core.flow.replay import CHILD, EFFECT, SIGNAL, STEP
+from forktex_core.flow.retry import Retry, seconds
+from forktex_core.flow.store.effects import NewSignal, NewValue
+from forktex_core.flow.workflow import (
+    Step,
+    StepOptions,
+    Workflow,
+    check_name,
+    function_name,
+    is_async,
+)
 
 if TYPE_CHECKING:
     import random
@@ -63,12 +82,12 @@ class FlowContext:
                 where it can be.
             DefinitionError: the function can't be a step.
         """
-        step = fn if isinstance(fn, Step) else _bare(fn)
+        step = fn if isinstance(fn, Step | BareStep) else _bare(fn)
         result: R = await self._call_step(step, args, kwargs)
         return result
 
     async def _call_step(
-        self, step: "Step[..., Any] | _BareStep", args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, step: "Step[..., Any] | BareStep", args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         execution = self._execution
         execution.check_inside()
@@ -76,7 +95,7 @@ class FlowContext:
         return await execution.perform(
             StepCall(
                 key=execution.next_key(),
-                kind="step",
+                kind=STEP,
                 name=step.name,
                 fn=step.fn,
                 is_async=step.is_async,
@@ -88,6 +107,7 @@ class FlowContext:
                 retries=settings.retries,
                 timeout=None if settings.timeout is None else seconds(settings.timeout),
                 deadline=None if settings.deadline is None else seconds(settings.deadline),
+                transactional=settings.transactional,
             )
         )
 
@@ -129,7 +149,7 @@ class FlowContext:
             TimeoutError: no signal came in time.
             PayloadError: the payload doesn't fit ``type``; the signal is used up.
         """
-        check_name(name, "signal")
+        check_signal(name)
         return await self._wait((name,), name, ANY if type is None else Shape(type), timeout)
 
     async def wait_any_signal(
@@ -138,7 +158,7 @@ class FlowContext:
         """Wait for the earliest signal of any of these names; return its name and payload. See
         wait_signal().
         """
-        signals = tuple(check_name(name, "signal") for name in names)
+        signals = tuple(check_signal(name) for name in names)
         if len(signals) == 1:
             return signals[0], await self._wait(signals, signals[0], ANY, timeout)
         return await self._wait(signals, "|".join(signals), ANY, timeout)  # type: ignore[no-any-return]
@@ -151,13 +171,211 @@ class FlowContext:
         return await execution.perform(
             SignalWait(
                 key=execution.next_key(),
-                kind="signal",
+                kind=SIGNAL,
                 name=name,
                 signals=signals,
                 shape=shape,
                 deadline=None if timeout is None else execution.now + seconds(timeout),
             )
         )
+
+    # Many things at once
+
+    async def select(self, **racers: Awaitable[Any]) -> tuple[str, Any]:
+        """Wait for the first of several, by name: ``name, value = await ctx.select(paid=...,
+        late=ctx.sleep(60))``.
+
+        Each may be a wait for a signal, a sleep, a step, a child, or any coroutine of the body. The
+        losers are released: waits and timers are given up (a signal that was meant for one stays
+        in the inbox), steps are interrupted, a child of run_child() is cancelled by its
+        parent-close policy. Tasks and futures that were given as such stay as they are.
+
+        Raises whatever the first one raises.
+        """
+        self._execution.check_inside()
+        return await concurrency.select(racers)
+
+    async def gather(self, *awaitables: Awaitable[Any]) -> list[Any]:
+        """Wait for all, and return their results in the order given.
+
+        Other than with asyncio.gather, the first failure cancels the rest, and nothing is left
+        running.
+        """
+        self._execution.check_inside()
+        return await concurrency.gather(*awaitables)
+
+    async def map(
+        self, fn: Callable[..., Any], items: Iterable[Any], *, limit: int | None = None
+    ) -> list[Any]:
+        """Run a step, a function or a workflow for each item; return the results in the items'
+        order.
+
+        Args:
+            fn: a decorated step, any function that is to be a step, or a workflow, which is run as
+                a child; it gets the item.
+            items: what to run it for.
+            limit: how many run at the same time.
+
+        The first failure cancels the rest and is raised.
+        """
+        self._execution.check_inside()
+        run: Any = self.run_child if isinstance(fn, Workflow) else self.step
+        calls = [lambda item=item: run(fn, item) for item in items]
+        return await concurrency.gather_limited(calls, limit)
+
+    # Children
+
+    async def start_child[I, O](
+        self,
+        workflow: str | Workflow[I, O],
+        input: Any = None,
+        *,
+        version: int | None = None,
+        queue: str | None = None,
+        priority: int = 0,
+        delay: float | timedelta | None = None,
+        metadata: dict[str, Any] | None = None,
+        parent_close: ParentClose = "cancel",
+    ) -> ChildHandle[O]:
+        """Start a child run and return a handle of it, with ``run_id``, ``result()`` and
+        ``cancel()``.
+
+        Args:
+            workflow: the workflow, or its name.
+            input: what its body takes after ``ctx``.
+            version: the newest that is registered here by default.
+            queue: workers of that queue run it; the parent's by default.
+            priority: higher goes first within a queue.
+            delay: seconds (or a timedelta) until it is due.
+            metadata: JSON for searching.
+            parent_close: what becomes of it when this run ends before it does: ``cancel`` lets it
+                clean up, ``terminate`` doesn't, ``abandon`` lets it go on.
+
+        Raises:
+            DefinitionError: no such workflow is registered here, and no ``version`` was given.
+            PayloadError: the input doesn't fit, or JSON can't carry it.
+        """
+        execution = self._execution
+        execution.check_inside()
+        if parent_close not in ("terminate", "cancel", "abandon"):
+            raise DefinitionError(
+                f"parent_close must be 'terminate', 'cancel' or 'abandon', not {parent_close!r}"
+            )
+        key = execution.next_key()
+        scoped = execution.scoped(key)
+        run = replace(
+            new_run(
+                execution, child_run_id(execution.run_id, scoped), workflow, input,
+                version=version, queue=execution.queue if queue is None else queue,
+                priority=priority, delay=delay, metadata=metadata,
+            ),
+            parent_id=execution.run_id, parent_key=scoped, parent_close=parent_close,
+        )  # fmt: skip
+        call = EffectCall(
+            key=key, kind=CHILD, name=run.workflow, effects=(run,), value=str(run.version)
+        )
+        found = execution.host.registry.find(run.workflow, await execution.perform(call))
+        shape = ANY if found is None else found.output_shape
+        return ChildHandle(execution, run.id, run.workflow, scoped, shape)
+
+    async def run_child[I, O](
+        self, workflow: str | Workflow[I, O], input: Any = None, **options: Any
+    ) -> O:
+        """Start a child run and return its output: start_child() followed by result().
+
+        If this wait is cancelled, so is the child, unless ``parent_close`` is ``abandon``.
+        """
+        child = await self.start_child(workflow, input, **options)
+        try:
+            return await child.result()
+        except asyncio.CancelledError:
+            if options.get("parent_close") != "abandon":
+                await child.cancel("its parent gave it up")
+            raise
+
+    # To the outside
+
+    async def send_signal(self, run_id: UUID, name: str, payload: Any = None) -> None:
+        """Send a signal to another run, exactly once. One to a run that has ended is dropped."""
+        self._execution.check_inside()
+        signal = new_signal(run_id, name, payload, self._execution.host.max_payload)
+        await self._effect(name, signal)
+
+    async def publish(self, key: str, value: Any) -> None:
+        """Show a value under a key, to be read with ``flow.published(run_id, key)``; the last one
+        counts.
+        """
+        self._execution.check_inside()
+        check_published(key)
+        await self._effect(key, self._value(key, value))
+
+    def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
+        """Show how far the run is, to be read with ``flow.progress(run_id)``.
+
+        Costs next to nothing: only the last of a tenth of a second is written, it is not recorded,
+        and does nothing during replay.
+        """
+        self._execution.check_inside()
+        if not self.replaying:
+            value = {"done": done, "total": total, "message": message}
+            self._execution.host.show(self._value(PROGRESS, value))
+
+    def _value(self, key: str, value: Any) -> NewValue:
+        what = f"the published value {key!r}"
+        text = Shape(type(value)).encode(value, what, self._execution.host.max_payload)
+        return NewValue(self._execution.run_id, key, text)
+
+    async def _effect(self, name: str, effect: NewSignal | NewValue) -> None:
+        key = self._execution.next_key()
+        await self._execution.perform(
+            EffectCall(key=key, kind=EFFECT, name=name, effects=(effect,))
+        )
+
+    # The run as a whole
+
+    def on_rollback(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """Register a compensation: ``fn`` is run as a step if this run fails or is cancelled.
+
+        Compensations run last first, after the body has ended, each with its own retries (a
+        function that isn't decorated as a step is tried three times). One that fails for good is
+        reported in ``rollback`` of the run's error; the others still run.
+        """
+        self._execution.check_inside()
+        step = fn if isinstance(fn, Step) else _bare(fn, StepOptions(retries=Retry()))
+        self._execution.rollback.registered.append((step, args, kwargs))
+
+    def continue_as_new(self, input: Any = None) -> NoReturn:
+        """End this body and begin it anew with another input, under the same run id and with an
+        empty journal: for runs that go on for ever.
+
+        Signals that nobody has taken stay in the inbox, and children go on, though their results
+        don't reach the new body. Compensations that were registered are dropped.
+
+        Raises:
+            ContextMisuseError: called in a branch (a task) instead of the body itself.
+        """
+        self._execution.check_inside()
+        if not self._execution.on_main_branch:
+            raise ContextMisuseError(
+                "continue_as_new() in a branch of the body: return to the body itself first, so "
+                "that no other branch is torn off"
+            )
+        raise ContinueAsNew(input)
+
+    def patched(self, change: str) -> bool:
+        """Say whether this run takes the new way at a change of the workflow's code.
+
+        ::
+
+            if ctx.patched("send-receipt"):
+                await send_receipt(ctx)
+
+        True for runs that get here for the first time with the new code, and from then on; False
+        for those that had gone past this place before. When no run of the old code is left, drop
+        the call and keep the new way.
+        """
+        self._execution.check_inside()
+        return self._execution.patched(check_name(change, "change"))
 
     def now(self) -> datetime:
         """Return the run's time: the moment of the last thing that was delivered to it, the same on
@@ -174,43 +392,6 @@ class FlowContext:
         """Return a UUID that is drawn at random for this call, and the same on every replay."""
         self._execution.check_inside()
         return UUID(int=self._execution.random().getrandbits(128), version=4)
-
-
-class StepContext:
-    """What a decorated step gets as its first argument."""
-
-    def __init__(self, execution: "Execution", call: StepCall) -> None:
-        self._execution = execution
-        self._call = call
-
-    @property
-    def run_id(self) -> UUID:
-        """The run's id."""
-        return self._execution.run_id
-
-    @property
-    def name(self) -> str:
-        """The step's name."""
-        return self._call.name
-
-    @property
-    def attempt(self) -> int:
-        """Which attempt this is, counted from 1."""
-        return self._call.attempt
-
-    @property
-    def idempotency_key(self) -> str:
-        """A key for the outside world: the same for every attempt of this step, and for no other
-        step.
-        """
-        return f"{self._execution.run_id}:{self._call.key}"
-
-    @property
-    def logger(self) -> logging.LoggerAdapter[logging.Logger]:
-        """A logger that carries the run's and the step's names."""
-        return logging.LoggerAdapter(
-            _logger, {"run_id": str(self.run_id), "step": self.name, "attempt": self.attempt}
-        )
 
 
 class _RunLogger(logging.LoggerAdapter[logging.Logger]):
@@ -231,23 +412,26 @@ class _RunLogger(logging.LoggerAdapter[logging.Logger]):
 
 
 @dataclass(frozen=True, slots=True)
-class _BareStep:
+class BareStep:
     """An undecorated function on its way to be a step."""
 
     fn: Callable[..., Any]
     name: str
     shape: Shape
     is_async: bool
-    settings: StepOptions = field(default_factory=StepOptions)
+    settings: StepOptions
 
 
 _facts: dict[Any, tuple[str, Shape, bool]] = {}
 
 
-def _bare(fn: Callable[..., Any]) -> _BareStep:
+_PLAIN = StepOptions()
+
+
+def _bare(fn: Callable[..., Any], settings: StepOptions = _PLAIN) -> BareStep:
     code = getattr(fn, "__code__", None)
     if code is None:
-        return _BareStep(fn, check_name(function_name(fn), "step"), ANY, is_async(fn))
+        return BareStep(fn, check_name(function_name(fn), "step"), ANY, is_async(fn), settings)
     if code not in _facts:
         _facts[code] = (check_name(function_name(fn), "step"), return_shape(fn), is_async(fn))
-    return _BareStep(fn, *_facts[code])
+    return BareStep(fn, *_facts[code], settings)

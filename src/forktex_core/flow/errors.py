@@ -9,6 +9,9 @@
     ├── UnknownWorkflowError       no such workflow, or no such version of it
     ├── RunNotFoundError           no run has this id
     ├── RunFinishedError           the run has ended and takes no signal any more
+    ├── RunConflictError           what is asked of a run collides with another one
+    ├── StepNotFoundError          the run recorded no such step, or several
+    ├── UnknownScheduleError       no schedule has this name
     ├── PayloadError               a value that JSON can't carry, or not of the annotated type
     │   └── PayloadTooLargeError   a value larger than the limit
     ├── ContextMisuseError         a durable call made where it can't be
@@ -16,10 +19,11 @@
     ├── FlowNotOpenError           the flow was not opened, or is closed
     ├── DatabaseUnavailableError   Postgres can't be reached, or refused the connection
     ├── SchemaTooNewError          a newer release has migrated the database
-    ├── StepFailed                 a step failed for good; also an instance of the original type
-    where it can be │   └── StepTimeout            its time ran out └── RunFailed
-    raised by result(); also an instance of the original type where it can be
+    ├── StepFailed                 a step failed for good; also of the original type where it can be
+    │   └── StepTimeout            its time ran out
+    └── RunFailed                  raised by result(); also of the original type where it can be
         ├── RunCancelled           the run was cancelled
+        ├── RunTimeout             the run did not end within its timeout
         └── RunHalted              the run stands still until an operator acts
 """
 
@@ -70,6 +74,36 @@ class RunFinishedError(FlowError):
     def __init__(self, run_id: UUID, status: str, what: str) -> None:
         self.run_id, self.status = run_id, status
         super().__init__(f"run {run_id} has {status}: {what}; start a new run instead")
+
+
+class RunConflictError(FlowError):
+    """What is asked of a run collides with another run."""
+
+    def __init__(self, run_id: UUID, what: str) -> None:
+        self.run_id = run_id
+        super().__init__(f"run {run_id}: {what}")
+
+
+class StepNotFoundError(FlowError):
+    """The run recorded no such step, or several of them."""
+
+    def __init__(self, run_id: UUID, step: str, there: list[str], *, several: bool) -> None:
+        self.run_id, self.step = run_id, step
+        named = ", ".join(there[:20]) or "nothing"
+        what = (
+            f"several steps {step!r}: give the key of one of {named}"
+            if several
+            else f"no step {step!r}; recorded are {named}"
+        )
+        super().__init__(f"run {run_id} has {what}")
+
+
+class UnknownScheduleError(FlowError):
+    """No schedule has this name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"there is no schedule {name!r}: make it with schedule()")
 
 
 class PayloadError(FlowError):
@@ -142,12 +176,14 @@ class RecordedError(FlowError):
     """An error that was recorded in the database and restored from it.
 
     Attributes: ``type_name`` (qualified name of the original type), ``message``,
-        ``traceback_text``.
+        ``traceback_text``, and ``rollback``: what is known of each compensation that failed
+        (``step``, ``type``, ``message``, ``traceback``).
     """
 
     type_name: str = ""
     message: str = ""
     traceback_text: str = ""
+    rollback: tuple[dict[str, Any], ...] = ()
 
     def __str__(self) -> str:
         return self.message
@@ -167,6 +203,9 @@ class RecordedError(FlowError):
         error.type_name = record.get("type", "")
         error.message = record.get("message", "")
         error.traceback_text = record.get("traceback", "")
+        error.rollback = tuple(record.get("rollback", ()))
+        for failed in error.rollback:
+            error.add_note(f"compensation {failed['step']!r} failed: {failed['message']}")
         return cast("Self", error)
 
 
@@ -186,11 +225,20 @@ class RunCancelled(RunFailed):
     """A run was cancelled."""
 
 
+class RunTimeout(RunFailed, TimeoutError):  # noqa: N818 - as TimeoutError itself
+    """A run did not end within the timeout that it was started with."""
+
+
 class RunHalted(RunFailed):
     """A run stands still: its error says what an operator must mend before it is resumed."""
 
 
-_TREE = (StepTimeout, StepFailed, RunCancelled, RunHalted, RunFailed)
+def type_name(kind: type[BaseException]) -> str:
+    """Return the qualified name by which an exception's type is recorded."""
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+_TREE = (StepTimeout, StepFailed, RunCancelled, RunTimeout, RunHalted, RunFailed)
 
 
 def _again(cls: type[RecordedError], record: dict[str, Any]) -> RecordedError:
@@ -208,9 +256,9 @@ def record_error(error: BaseException) -> dict[str, Any]:
             "traceback": error.traceback_text,
         }
     kind = type(error)
-    record: dict[str, Any] = {"type": f"{kind.__module__}.{kind.__qualname__}"}
+    record: dict[str, Any] = {"type": type_name(kind)}
     try:
-        record["message"] = _clean(str(error))
+        record["message"] = _clean(str(error)[:_MAX_MESSAGE])
     except Exception as broken:  # noqa: BLE001 - a user's __str__
         record["message"] = f"<{kind.__qualname__}; its __str__ raised {type(broken).__name__}>"
     try:
@@ -222,6 +270,7 @@ def record_error(error: BaseException) -> dict[str, Any]:
     return record
 
 
+_MAX_MESSAGE = 100_000
 _PLAIN = (str, int, bool, type(None))
 
 

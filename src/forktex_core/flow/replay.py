@@ -12,6 +12,8 @@ Laws, each a property test:
   on which branch finished first takes the same way again.
 - A completion that stands next in the journal, while the body waits and has never asked for it, is
   a mismatch.
+- A cancellation is delivered without having been asked for. So is a patch mark, which completes
+  nothing: code that no longer asks for it took the new way for good.
 - Attempts (kind ``attempt``) are notes about a step that is still open: they complete nothing.
 """
 
@@ -21,8 +23,13 @@ from dataclasses import dataclass
 
 from forktex_core.flow.errors import NonDeterminismError
 
-ATTEMPT = "attempt"
-CANCEL = "cancel"
+# Kinds of entries.
+STEP, TIMER, SIGNAL = "step", "timer", "signal"
+CHILD, EFFECT = "child", "effect"
+ATTEMPT, CANCEL, PATCH = "attempt", "cancel", "patch"
+
+# What is known of an entry that this process made: not durable yet, durable, or never to be.
+PENDING, READY, DROPPED = 0, 1, 2
 
 
 @dataclass(slots=True)
@@ -40,6 +47,7 @@ class Entry:
     started_at: float
     at: float
     requested: bool = False
+    settled: int = PENDING
 
     @property
     def label(self) -> str:
@@ -62,6 +70,7 @@ class Replay:
             else:
                 self._order.append(entry)
                 self._by_key[entry.key] = entry
+                self._attempts.pop(entry.key, None)
 
     def __len__(self) -> int:
         return len(self._order)
@@ -76,6 +85,15 @@ class Replay:
         entry.requested = True
         return entry
 
+    @property
+    def went_on(self) -> bool:
+        """Whether the journal shows that the run got beyond what was delivered."""
+        return bool(self._order or self._attempts)
+
+    def unasked(self) -> Entry | None:
+        """Return an entry that the code, which has ended, never asked for."""
+        return next((e for e in self._by_key.values() if e.kind not in (CANCEL, PATCH)), None)
+
     def last_attempt(self, key: str) -> Entry | None:
         """Return the last failed attempt of the open step at ``key``, if there was one."""
         return self._attempts.pop(key, None)
@@ -88,6 +106,6 @@ class Replay:
         if not self._order:
             return None
         entry = self._order[0]
-        if not entry.requested and entry.kind != CANCEL:
+        if not entry.requested and entry.kind not in (CANCEL, PATCH):
             raise NonDeterminismError(entry.key, entry.label, None)
         return self._order.popleft()

@@ -9,11 +9,12 @@ holds as well.
        ▲                │ ▲
        │            park│ │claim
        │                ▼ │
-       ├──release──── waiting          any unfinished ─▶ paused ─resume─▶ pending
+       ├──release──── waiting          any unfinished ─▶ paused ─resume─▶ pending | waiting
        └──retry────── failed | cancelled
 """
 
 from typing import Literal
+from uuid import UUID
 
 from forktex_core.flow.errors import FlowError
 
@@ -25,7 +26,7 @@ LEGAL: dict[str, frozenset[str]] = {
     "pending": frozenset({"running", "paused", "failed", "cancelled"}),
     "running": frozenset({"pending", "waiting", "paused", "succeeded", "failed", "cancelled"}),
     "waiting": frozenset({"pending", "running", "paused", "failed", "cancelled"}),
-    "paused": frozenset({"pending", "failed", "cancelled"}),
+    "paused": frozenset({"pending", "waiting", "failed", "cancelled"}),
     "succeeded": frozenset(),
     "failed": frozenset({"pending"}),
     "cancelled": frozenset({"pending"}),
@@ -35,10 +36,11 @@ LEGAL: dict[str, frozenset[str]] = {
 class IllegalTransitionError(FlowError):
     """A run can't go from one status to another."""
 
-    def __init__(self, before: str, after: str) -> None:
-        self.before, self.after = before, after
+    def __init__(self, before: str, after: str, run_id: UUID | None = None) -> None:
+        self.before, self.after, self.run_id = before, after, run_id
         allowed = ", ".join(sorted(LEGAL.get(before, ()))) or "nothing: it is final"
-        super().__init__(f"a {before} run can't become {after}: from there it may become {allowed}")
+        which = f"a {before} run" if run_id is None else f"run {run_id} is {before} and"
+        super().__init__(f"{which} can't become {after}: from there it may become {allowed}")
 
 
 def next_status(before: str, after: str) -> str:

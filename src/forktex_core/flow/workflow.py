@@ -9,16 +9,20 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property, update_wrapper
-from typing import TYPE_CHECKING, Any, Concatenate
+from typing import TYPE_CHECKING, Any, Concatenate, Literal
 
 from forktex_core.flow.codec import Shape, parameter_shape, return_shape
 from forktex_core.flow.errors import DefinitionError, UnknownWorkflowError
-from forktex_core.flow.retry import NO_RETRY, Retry
+from forktex_core.flow.retry import NO_RETRY, Retry, seconds
 
 if TYPE_CHECKING:
     from forktex_core.flow.context import FlowContext
 
 _MAX_NAME = 200
+_MAX_PRIORITY = 32767
+CANCEL_GRACE = 600.0
+
+type Durability = Literal["commit", "pipelined"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +34,14 @@ class StepOptions:
         retries: the policy after a failure; none by default.
         timeout: seconds (or a timedelta) for each attempt.
         deadline: seconds (or a timedelta) over all attempts and the waits between them.
+        transactional: what it does with ``ctx.session`` is committed together with its result.
     """
 
     name: str | None = None
     retries: Retry = NO_RETRY
     timeout: float | timedelta | None = None
     deadline: float | timedelta | None = None
+    transactional: bool = False
 
 
 class Step[**P, R]:
@@ -51,6 +57,10 @@ class Step[**P, R]:
         self.fn = fn
         self.settings = options
         self.is_async = is_async(fn)
+        if options.transactional and not self.is_async:
+            raise DefinitionError(
+                f"step {function_name(fn)!r} is transactional: it must be an 'async def' function"
+            )
         self.name = check_name(options.name or function_name(fn), "step")
         update_wrapper(self, fn)
 
@@ -81,7 +91,15 @@ class Workflow[I, O]:
 
     kind = "code"
 
-    def __init__(self, fn: Callable[..., Coroutine[Any, Any, O]], name: str, version: int) -> None:
+    def __init__(
+        self,
+        fn: Callable[..., Coroutine[Any, Any, O]],
+        name: str,
+        version: int,
+        *,
+        durability: Durability = "commit",
+        cancel_grace: float | timedelta = CANCEL_GRACE,
+    ) -> None:
         if not inspect.iscoroutinefunction(fn):
             raise DefinitionError(f"workflow {name!r} must be an 'async def' function, not {fn!r}")
         if type(version) is not int or not 1 <= version < 2**31:
@@ -91,6 +109,12 @@ class Workflow[I, O]:
         self.fn = fn
         self.name = check_name(name, "workflow")
         self.version = version
+        if durability not in ("commit", "pipelined"):
+            raise DefinitionError(
+                f"workflow {name!r}: durability must be 'commit' or 'pipelined', not {durability!r}"
+            )
+        self.durability = durability
+        self.cancel_grace = seconds(cancel_grace)
         self.input_shape = _input_shape(fn, name)
         self.output_shape = return_shape(fn)
         update_wrapper(self, fn)
@@ -138,6 +162,15 @@ def is_async(fn: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(
         getattr(type(fn), "__call__", None)  # noqa: B004 - an object that is called
     )
+
+
+def check_priority(priority: int) -> int:
+    """Return a priority; raise ValueError when it is out of its range."""
+    if not -_MAX_PRIORITY <= priority <= _MAX_PRIORITY:
+        raise ValueError(
+            f"priority must lie between -{_MAX_PRIORITY} and {_MAX_PRIORITY}, not {priority}"
+        )
+    return priority
 
 
 def check_name(name: Any, what: str) -> str:

@@ -1,6 +1,11 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""The column that a rotation works on, in SQL: what is left, a page of it, its replacement."""
+"""The column that a rotation works on, in SQL: what is left, a page of it, its replacement.
+
+The values of a batch are parameters and no part of a statement. SQLAlchemy's statements are full of
+cycles: with the values in them, each batch would linger until Python's cycle collector comes by,
+which it does seldom, for it counts objects and a batch is few of them, and large.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,20 +14,28 @@ from typing import Any
 from sqlalchemy import (
     ARRAY,
     JSON,
+    Boolean,
     Column,
     ColumnElement,
+    Date,
+    DateTime,
+    Integer,
+    Interval,
     LargeBinary,
+    Numeric,
     Row,
     Select,
     Table,
     Text,
+    Time,
     Update,
+    Uuid,
+    bindparam,
     case,
     cast,
     column,
     func,
     inspect,
-    literal,
     literal_column,
     or_,
     select,
@@ -42,6 +55,7 @@ type Extract = Callable[[Any], str | bytes | None]
 """Finds in a payload the value that a blind index holds."""
 
 BARE = "bare"
+_NO_TEXT = (Integer, Numeric, Boolean, Date, DateTime, Time, Interval, Uuid, ARRAY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +116,9 @@ class Blobs:
                 f"{found.name} TYPE text USING convert_from({found.name}, 'UTF8')"
             )
             raise ValueError(msg)
+        if isinstance(found.type, _NO_TEXT):
+            msg = f"{found} is of type {found.type}, which holds no tokens: these are text"
+            raise ValueError(msg)
         if not found.table.primary_key.columns:
             msg = f"{found.table} has no primary key, by which rotation finds its rows"
             raise ValueError(msg)
@@ -142,62 +159,79 @@ class Blobs:
             .group_by(fingerprint)
         )
 
-    def count_left(self, fingerprint: str) -> Select[Any]:
-        """Count the rows that aren't wholly on this key."""
-        return select(func.count()).select_from(self.table).where(self.left(fingerprint))
+    def measure_left(self, fingerprint: str) -> Select[Any, Any]:
+        """Count the rows that aren't wholly on this key, and find the longest of their tokens."""
+        longest = func.max(func.octet_length(self.text))
+        return select(func.count(), longest).select_from(self.table).where(self.left(fingerprint))
 
-    def page(
-        self, fingerprint: str, after: tuple[Any, ...] | None, size: int, *, lock: bool
-    ) -> Select[Any]:
-        """Select the next rows that are left, by primary key.
+    def page(self, fingerprint: str, *, first: bool, lock: bool) -> Select[Any]:
+        """Select the next rows that are left, by primary key; `turn` gives its parameters.
 
         FOR NO KEY UPDATE is all that an UPDATE of this column needs: it keeps every writer of the
         row out, and lets others insert rows that refer to it.
         """
         page = select(*self.key, self.text).where(self.left(fingerprint))
-        if after is not None:
-            place = (literal(value, c.type) for value, c in zip(after, self.key, strict=True))
+        if not first:
+            place = (bindparam(_name("after", i), type_=c.type) for i, c in enumerate(self.key))
             page = page.where(tuple_(*self.key) > tuple_(*place))
-        page = page.order_by(*self.key).limit(size)
+        page = page.order_by(*self.key).limit(bindparam(_name("size"), type_=Integer))
         return page.with_for_update(skip_locked=True, key_share=True) if lock else page
+
+    def turn(self, after: tuple[Any, ...] | None, size: int) -> dict[str, Any]:
+        """Return the parameters of `page`: behind which key, and how many rows."""
+        return {_name("size"): size} | {_name("after", i): k for i, k in enumerate(after or ())}
 
     def key_of(self, row: Row[Any] | tuple[Any, ...]) -> tuple[Any, ...]:
         """Return the key's values of a row of `page`."""
         return tuple(row[: len(self.key)])
 
-    def replace(self, rows: Sequence[Fresh]) -> Update:
+    def replace(self) -> Update:
         """Write rows, each only where its token is still the one that was read; return their keys.
 
-        The row locks make that comparison needless, except on a connection in autocommit, where
-        nothing stays locked.
+        `arrays` gives its parameters. The row locks make that comparison needless, except on a
+        connection in autocommit, where nothing stays locked.
         """
-        arrays: dict[str, tuple[Any, list[Any]]] = {
-            f"key{i}": (c.type, [row.key[i] for row in rows]) for i, c in enumerate(self.key)
-        }
-        arrays["was"] = (Text(), [row.was for row in rows])
-        arrays["becomes"] = (Text(), [row.becomes for row in rows])
-        for i in range(len(self.indexes)):
-            arrays[f"digest{i}"] = (Text(), [row.digests[i] for row in rows])
+        types = {_name("key", i): c.type for i, c in enumerate(self.key)}
+        types |= {_name("was"): Text(), _name("becomes"): Text()}
+        types |= {_name("digest", i): Text() for i in range(len(self.indexes))}
         fresh = (
-            func.unnest(*(literal(items, ARRAY(type_)) for type_, items in arrays.values()))
-            .table_valued(*(column(name, type_) for name, (type_, _) in arrays.items()))
+            func.unnest(*(bindparam(name, type_=ARRAY(type_)) for name, type_ in types.items()))
+            .table_valued(*(column(name, type_) for name, type_ in types.items()))
             .render_derived("fresh")
         )
-        becomes: dict[Any, Any] = {self.column: self._stored(fresh.c.becomes)}
+        becomes: dict[Any, Any] = {self.column: self._stored(fresh.c[_name("becomes")])}
         for i, index in enumerate(self.indexes):
-            becomes[index.column] = fresh.c[f"digest{i}"]
+            becomes[index.column] = fresh.c[_name("digest", i)]
         return (
             update(self.table)
-            .where(*(c == fresh.c[f"key{i}"] for i, c in enumerate(self.key)))
-            .where(self.text == fresh.c.was)
+            .where(*(c == fresh.c[_name("key", i)] for i, c in enumerate(self.key)))
+            .where(self.text == fresh.c[_name("was")])
             .values(becomes)
             .returning(*self.key)
         )
+
+    def arrays(self, rows: Sequence[Fresh]) -> dict[str, list[Any]]:
+        """Return the parameters of `replace`."""
+        keys = {_name("key", i): [row.key[i] for row in rows] for i in range(len(self.key))}
+        digests = {
+            _name("digest", i): [row.digests[i] for row in rows] for i in range(len(self.indexes))
+        }
+        return {
+            _name("was"): [row.was for row in rows],
+            _name("becomes"): [row.becomes for row in rows],
+            **keys,
+            **digests,
+        }
 
     def _stored(self, token: ColumnElement[str]) -> ColumnElement[Any]:
         if isinstance(self.column.type, JSON):
             return cast(func.to_jsonb(token), self.column.type)
         return token
+
+
+def _name(what: str, i: int | None = None) -> str:
+    """Name a parameter, as no column of a service's table is named."""
+    return f"forktex_vault_{what}{'' if i is None else i}"
 
 
 def _find(table: Any, name: str) -> Column[Any]:

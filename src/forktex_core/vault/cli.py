@@ -6,8 +6,10 @@ import asyncio
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from getpass import GetPassWarning
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchTableError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 
 from forktex_core.vault.errors import RotationError, VaultError
+from forktex_core.vault.keys import Context, bind
 from forktex_core.vault.payload import expand
 from forktex_core.vault.report import RotationProgress, RotationReport
 from forktex_core.vault.rotation import rotate_blobs
@@ -63,7 +66,12 @@ def generate_key(output: Path | None) -> None:
     if output is None:
         click.echo(key)
         return
-    with os.fdopen(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+    try:
+        handle = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        msg = f"{output} exists; a key is never written over something"
+        raise click.ClickException(msg) from None
+    with os.fdopen(handle, "w") as file:
         file.write(f"{key}\n")
     click.echo(f"{output}: key {Vault.from_key(key).fingerprint}", err=True)
 
@@ -90,9 +98,28 @@ def _argument(token: str) -> str:
 
 def _vault(files: tuple[Path, ...], what: str = "Key") -> Vault:
     """Read keys from their files, or ask for one without showing it."""
-    if files:
-        return Vault.from_keys([file.read_bytes() for file in files])
-    return Vault.from_key(click.prompt(what, hide_input=True, err=True))
+    return Vault.from_keys(map(_key_in, files) if files else [_asked(what)])
+
+
+def _key_in(file: Path) -> bytes:
+    key = file.read_bytes()
+    try:
+        Vault.from_key(key)
+    except VaultError as exc:
+        msg = f"{file}: {exc}"
+        raise click.ClickException(msg) from None
+    return key
+
+
+def _asked(what: str) -> str:
+    """Ask on the terminal, also when the standard input is a pipe; never where it would show."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", GetPassWarning)
+        try:
+            return str(click.prompt(what, hide_input=True, err=True))
+        except GetPassWarning:
+            msg = f"no terminal to ask for the {what.lower()} without showing it; give it in a file"
+            raise click.UsageError(msg) from None
 
 
 def _key_option(function: Callable[..., None]) -> Callable[..., None]:
@@ -107,8 +134,20 @@ def _key_option(function: Callable[..., None]) -> Callable[..., None]:
 
 def _context_option(function: Callable[..., None]) -> Callable[..., None]:
     return click.option(
-        "--context", "context", multiple=True, help="A part of the context; repeat it in order."
+        "--context",
+        "context",
+        multiple=True,
+        callback=_context,
+        help="A part of the context; repeat it in order.",
     )(function)
+
+
+def _context(_: click.Context, __: click.Parameter, parts: tuple[str, ...]) -> Context | None:
+    try:
+        bind(parts or None)
+    except ValueError as exc:
+        raise click.BadParameter(str(exc)) from None
+    return parts or None
 
 
 @main.command()
@@ -119,7 +158,7 @@ def _context_option(function: Callable[..., None]) -> Callable[..., None]:
 @click.option("--input", "source", type=click.File("rb"), default="-", help="Default: stdin.")
 def encrypt(
     key_files: tuple[Path, ...],
-    context: tuple[str, ...],
+    context: Context | None,
     text: bool,
     envelope: bool,
     source: Any,
@@ -128,9 +167,9 @@ def encrypt(
     vault = _vault(key_files)
     data = source.read()
     if text:
-        token = vault.encrypt_bytes(data, context=context or None, envelope=envelope)
+        token = vault.encrypt_bytes(data, context=context, envelope=envelope)
     else:
-        token = vault.encrypt(_json(data), context=context or None, envelope=envelope)
+        token = vault.encrypt(_json(data), context=context, envelope=envelope)
     click.echo(token)
 
 
@@ -145,10 +184,10 @@ def _json(data: bytes) -> Any:
 @_key_option
 @_context_option
 @click.argument("token")
-def decrypt(key_files: tuple[Path, ...], context: tuple[str, ...], token: str) -> None:
+def decrypt(key_files: tuple[Path, ...], context: Context | None, token: str) -> None:
     """Decrypt a TOKEN ("-" reads it from the standard input) and print what is in it."""
     vault = _vault(key_files)
-    data = vault.decrypt_bytes(_argument(token), context=context or None)
+    data = vault.decrypt_bytes(_argument(token), context=context)
     sys.stdout.buffer.write(expand(data, MAX_BYTES))
     click.echo()
 
@@ -161,7 +200,13 @@ def decrypt(key_files: tuple[Path, ...], context: tuple[str, ...], token: str) -
 @click.option("--new-key-file", "new_files", type=KEY_FILE, multiple=True)
 @_context_option
 @click.option("--batch-size", default=500, show_default=True, type=click.IntRange(1))
-@click.option("--patience", default=60.0, show_default=True, help="Seconds for locked rows.")
+@click.option(
+    "--patience",
+    default=60.0,
+    show_default=True,
+    type=click.FloatRange(0),
+    help="Seconds for locked rows.",
+)
 @click.option("--skip-corrupt", is_flag=True, help="Report rows that don't decrypt, and go on.")
 @click.option("--dry-run", is_flag=True, help="Count what is on which key; change nothing.")
 def rotate(
@@ -171,7 +216,7 @@ def rotate(
     columns: tuple[str, ...],
     old_files: tuple[Path, ...],
     new_files: tuple[Path, ...],
-    context: tuple[str, ...],
+    context: Context | None,
     skip_corrupt: bool,
     **options: Any,
 ) -> None:
@@ -186,7 +231,7 @@ def rotate(
     options |= {
         "old": _vault(old_files, "Old key"),
         "new": _vault(new_files, "New key"),
-        "context": context or None,
+        "context": context,
         "on_corrupt": "skip" if skip_corrupt else "raise",
     }
     asyncio.run(_rotate_all(database_url, list(zip(tables, columns, strict=True)), options))
@@ -215,8 +260,10 @@ def _engine(url: str) -> AsyncEngine:
     except ArgumentError:
         msg = "--database-url isn't a URL such as postgresql://user:password@host/database"
         raise click.UsageError(msg) from None
-    if parsed.drivername in {"postgres", "postgresql"}:
-        parsed = parsed.set(drivername="postgresql+asyncpg")
+    if parsed.get_backend_name() not in {"postgres", "postgresql"}:
+        msg = f"rotation is for PostgreSQL (postgresql://…), not for {parsed.get_backend_name()}"
+        raise click.UsageError(msg)
+    parsed = parsed.set(drivername="postgresql+asyncpg")
     return create_async_engine(parsed, hide_parameters=True)
 
 
@@ -247,13 +294,16 @@ async def _rotate(
         def advance(progress: RotationProgress) -> None:
             bar.update(task, completed=progress.done, total=progress.total)
 
-        return await rotate_blobs(
+        report = await rotate_blobs(
             async_sessionmaker(engine), table=found, column=column, progress=advance, **options
         )
+        bar.update(task, total=bar.tasks[task].completed)
+        return report
 
 
 def _show(report: RotationReport, console: Console, *, dry_run: bool) -> None:
-    grid = Grid("key", "rows", title=f"{report.table}.{report.column}, as found")
+    console.print(f"{report.table}.{report.column}, as found:", markup=False, soft_wrap=True)
+    grid = Grid("key", "rows")
     for fingerprint, rows in sorted(report.keys.items()):
         grid.add_row(fingerprint, str(rows))
     console.print(grid)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from cryptography.fernet import Fernet, InvalidToken
 
 from forktex_core.vault.errors import TamperedTokenError, UnknownKeyError, UnverifiedTokenError
-from forktex_core.vault.keys import Context, Key, Part, Secretive, encode_context
+from forktex_core.vault.keys import Context, Key, Part, Secretive, bind, encode_context
 from forktex_core.vault.token import prefix_of, timestamp
 
 
@@ -29,22 +29,18 @@ class Keyring(Secretive):
         """The key that seals."""
         return next(iter(self.keys.values()))
 
-    def seal(self, data: bytes, at: int, context: Context | None, *, envelope: bool) -> str:
-        """Seal bytes as of a time in seconds since 1970."""
+    def seal(self, data: bytes, at: int, bound: bytes | None, *, envelope: bool) -> str:
+        """Seal bytes as of a time in seconds since 1970, in an encoded context or in none."""
         key = self.first
-        bound = None if context is None else encode_context(context)
         token = key.for_context(bound).encrypt_at_time(data, at).decode()
         return prefix_of(key.fingerprint) + token if envelope else token
 
-    def unseal(
-        self, fingerprint: str | None, bare: str, context: Context | None
-    ) -> tuple[bytes, str]:
+    def unseal(self, fingerprint: str | None, bare: str, bound: bytes | None) -> tuple[bytes, str]:
         """Open a split token; return its bytes and the fingerprint of the key that did.
 
         Raises:
             DecryptionError: no key opens it; the class and the message say why.
         """
-        bound = None if context is None else encode_context(context)
         for key in self._candidates(fingerprint):
             data = _open(key.for_context(bound), bare)
             if data is not None:
@@ -58,7 +54,7 @@ class Keyring(Secretive):
 
     def index_keys(self, context: Context | None) -> list[tuple[str, bytes]]:
         """Return fingerprint and HMAC key of a blind index, key by key."""
-        bound = b"" if context is None else encode_context(context)
+        bound = bind(context) or b""
         return [(name, key.derive("index", bound)) for name, key in self.keys.items()]
 
     def joined(self, other: "Keyring") -> "Keyring":

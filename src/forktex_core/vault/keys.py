@@ -26,6 +26,7 @@ type Context = Part | Sequence[Part]
 
 type Purpose = Literal["fingerprint", "context", "tenant", "index"]
 
+_PART = (str, int, UUID)  # Made once: this is on the way of every bound token.
 _SALT = b"forktex_core.vault 1"
 _KEY_BYTES = 32
 _BOUND_KEYS = 128  # Subkeys kept ready per key: a column has one, a bound row needs its own.
@@ -39,18 +40,34 @@ def encode_context(context: Context) -> bytes:
     an id counts the same as a number and as text.
 
     Raises:
-        TypeError: a part is neither str, int nor UUID.
+        TypeError: a part is neither str, int nor UUID, or their order isn't certain (a set).
         ValueError: there is no part, or an empty one (an id that isn't assigned yet, most likely).
     """
-    parts = [context] if isinstance(context, str | int | UUID) else list(context)
+    parts = (context,) if isinstance(context, _PART) else context
+    if not isinstance(parts, tuple | list):
+        msg = f"a context is a part or a tuple of parts, not {type(context).__name__}"
+        raise TypeError(msg)
     if not parts:
         msg = "a context needs at least one part, such as ('table', 'column', row_id)"
         raise ValueError(msg)
-    return b"".join(_encode_part(part) for part in parts)
+    try:
+        return _encode_parts(*parts)
+    except TypeError:  # An unhashable part: only the function itself says what is wrong with it.
+        return _encode_parts.__wrapped__(*parts)
+
+
+def bind(context: Context | None) -> bytes | None:
+    """Encode a context; None is none."""
+    return None if context is None else encode_context(context)
+
+
+@lru_cache(_BOUND_KEYS, typed=True)
+def _encode_parts(*parts: Part) -> bytes:
+    return b"".join(map(_encode_part, parts))
 
 
 def _encode_part(part: object) -> bytes:
-    if not isinstance(part, str | int | UUID) or isinstance(part, bool):
+    if not isinstance(part, _PART) or part is True or part is False:
         msg = f"a part of a context is a str, an int or a UUID, not {type(part).__name__}"
         raise TypeError(msg)
     text = str(part).encode()

@@ -190,14 +190,14 @@ JSON = JsonCodec()
 CODECS = (JsonCodec, TypedCodec, TextCodec, BytesCodec)
 
 
-def sanitized(work: Callable[..., Any], *args: Any) -> Any:
+def sanitized(work: Callable[..., Any], *args: Any, **options: bool) -> Any:
     """Call something that handles plaintext; whatever it raises comes out without any of it.
 
     Raises:
         PayloadError: the work's own without cause and inner frames, or instead of any other error.
     """
     try:
-        return work(*args)
+        return work(*args, **options)
     except VaultError as exc:
         refusal = exc
     except Exception as exc:  # noqa: BLE001 - a type's, a validator's, a normalize of the user's
@@ -206,6 +206,23 @@ def sanitized(work: Callable[..., Any], *args: Any) -> Any:
     del args
     refusal.__cause__ = refusal.__context__ = None
     raise refusal.with_traceback(None)
+
+
+def check_size(size: int, limit: int) -> None:
+    """Raise `PayloadTooLargeError` for a payload above the limit."""
+    if size > limit:
+        msg = (
+            f"a payload of {size} bytes is above this vault's limit of {limit}; store large "
+            "objects encrypted elsewhere, or raise max_bytes"
+        )
+        raise PayloadTooLargeError(msg, size=size, limit=limit)
+
+
+def write(codec: Codec, value: Any, limit: int, *, compress: bool) -> bytes:
+    """Encode a value of up to `limit` bytes, and compress it when asked for."""
+    data = codec.encode(value)
+    check_size(len(data), limit)
+    return _packed(data) if compress else data
 
 
 def read(codec: Codec, data: bytes, limit: int) -> Any:
@@ -219,14 +236,14 @@ def typed(type_: Any) -> TypedCodec:
     return TypedCodec(type_)
 
 
-def compress(data: bytes) -> bytes:
+def _packed(data: bytes) -> bytes:
     """Compress to gzip's format, without a time or a name in it."""
     packer = zlib.compressobj(wbits=_GZIP)
     return packer.compress(data) + packer.flush()
 
 
 def expand(data: bytes, limit: int) -> bytes:
-    """Undo `compress`; data that wasn't compressed comes back as it is.
+    """Undo the compression; data that wasn't compressed comes back as it is.
 
     Raises:
         PayloadTooLargeError: more than `limit` bytes come out.

@@ -15,6 +15,9 @@ The protocol, with *left* for "not on the new key", which the envelope tells in 
    `patience` runs out.
 
 The state of a rotation is in the rows themselves: after a crash one calls it again.
+
+Memory is that of one batch. Nothing of it outlives the function that handled it, and its values are
+parameters, never parts of a statement: statements are cyclic, so what is in them lingers.
 """
 
 import asyncio
@@ -23,10 +26,10 @@ import sys
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Row
+from sqlalchemy import ColumnElement, Row, Select, Update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 
@@ -35,7 +38,7 @@ from forktex_core.vault.blobs import BARE, Blobs, Extract, Fresh
 from forktex_core.vault.columns import Encrypted
 from forktex_core.vault.errors import RotationError, VaultError
 from forktex_core.vault.keyring import Keyring
-from forktex_core.vault.keys import Context
+from forktex_core.vault.keys import Context, bind
 from forktex_core.vault.report import CorruptRow, RotationProgress, RotationReport
 from forktex_core.vault.token import split, timestamp
 from forktex_core.vault.vault import Vault
@@ -48,6 +51,7 @@ type Sessions = (
 type RowContext = Context | Callable[[Mapping[str, Any]], Context]
 type OnProgress = Callable[[RotationProgress], Awaitable[None] | None]
 
+BATCH_BYTES = 16_777_216
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
 
@@ -86,7 +90,9 @@ async def rotate_blobs(
         where: rotate only these rows, such as one tenant's.
         index: for each `BlindIndex` column that belongs to the payload, a function of the decoded
             payload that returns the value to index (or None): the digests move to the new key, too.
-        batch_size: rows per batch; memory is bounded by it.
+        batch_size: rows per batch at most. Where rows are large, a batch has fewer, so that its
+            tokens (of the longest that there is at the start) stay below 16 MiB: memory doesn't
+            grow with the table.
         on_corrupt: stop at a row that can't be decrypted (after its batch is written), or report it
             and go on.
         patience: seconds, after the first pass, to go on for rows that stay locked or come back on
@@ -138,8 +144,18 @@ class _Opened:
     fingerprint: str
     data: bytes
     created: int
-    context: Context | None
+    bound: bytes | None
     digests: tuple[str | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """What is kept of a batch: where it ended, how many rows it had, and what went wrong."""
+
+    last: tuple[Any, ...]
+    rows: int
+    written: int
+    corrupt: list[CorruptRow]
 
 
 @dataclass(slots=True)
@@ -157,6 +173,17 @@ class _Rotation:
     report: RotationReport
     total: int = 0
     done: int = 0
+    pages: dict[tuple[bool, bool], Select[Any]] = field(init=False)
+    replace: Update = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Build the statements once: a batch only brings their parameters."""
+        flags = [(first, lock) for first in (True, False) for lock in (True, False)]
+        self.replace = self.blobs.replace()
+        self.pages = {
+            (first, lock): self.blobs.page(self.new.fingerprint, first=first, lock=lock)
+            for first, lock in flags
+        }
 
     async def run(self) -> None:
         """Pass and survey until only corrupt rows are left."""
@@ -196,51 +223,56 @@ class _Rotation:
         async with self._transaction() as session:
             counted = await session.execute(self.blobs.census())
             self.report.keys = {row[0]: row[1] for row in counted}
-            self.total = await session.scalar(self.blobs.count_left(self.new.fingerprint)) or 0
+            left = await session.execute(self.blobs.measure_left(self.new.fingerprint))
+            self.total, longest = left.one()
+        self.batch_size = min(self.batch_size, max(1, BATCH_BYTES // (longest or 1)))
 
     async def _pass(self) -> None:
         after: tuple[Any, ...] | None = None
-        while True:
-            written = 0
-            async with self._transaction() as session:
-                rows = await self._page(session, after, lock=True)
-                opened, corrupt = await asyncio.to_thread(self._open, rows)
-                if opened:
-                    fresh = await asyncio.to_thread(self._renew, opened)
-                    written = len((await session.execute(self.blobs.replace(fresh))).all())
-            if not rows:
-                return
-            after = self.blobs.key_of(rows[-1])
-            self.report.rotated += written
-            await self._tell(len(rows))
-            self._stop_at(corrupt)
+        while batch := await self._rotate_batch(after):
+            after = batch.last
+            self.report.rotated += batch.written
+            await self._tell(batch.rows)
+            self._stop_at(batch.corrupt)
+
+    async def _rotate_batch(self, after: tuple[Any, ...] | None) -> "_Batch | None":
+        written = 0
+        async with self._transaction() as session:
+            rows = await self._page(session, after, lock=True)
+            opened, corrupt = await asyncio.to_thread(self._open, rows)
+            if opened:
+                arrays = self.blobs.arrays(await asyncio.to_thread(self._renew, opened))
+                written = len((await session.execute(self.replace, arrays)).all())
+        return _Batch(self.blobs.key_of(rows[-1]), len(rows), written, corrupt) if rows else None
 
     async def _survey(self) -> None:
         """Read what is left without locking it, and tell corrupt rows from the others."""
         after: tuple[Any, ...] | None = None
         self.report.remaining = 0
         self.report.forget_corrupt()
-        while True:
-            async with self._transaction() as session:
-                rows = await self._page(session, after, lock=False)
-            if not rows:
-                return
-            after = self.blobs.key_of(rows[-1])
-            opened, corrupt = await asyncio.to_thread(self._open, rows)
-            self.report.remaining += len(opened)
-            for row in corrupt:
+        while batch := await self._survey_batch(after):
+            after = batch.last
+            for row in batch.corrupt:
                 self.report.add_corrupt(row)
             if self.dry:
-                self._count_bare(opened)
-                await self._tell(len(rows))
+                await self._tell(batch.rows)
             else:
-                self._stop_at(corrupt)
+                self._stop_at(batch.corrupt)
+
+    async def _survey_batch(self, after: tuple[Any, ...] | None) -> "_Batch | None":
+        async with self._transaction() as session:
+            rows = await self._page(session, after, lock=False)
+        opened, corrupt = await asyncio.to_thread(self._open, rows)
+        self.report.remaining += len(opened)
+        if self.dry:
+            self._count_bare(opened)
+        return _Batch(self.blobs.key_of(rows[-1]), len(rows), 0, corrupt) if rows else None
 
     async def _page(
         self, session: AsyncSession, after: tuple[Any, ...] | None, *, lock: bool
     ) -> list[Row[Any]]:
-        page = self.blobs.page(self.new.fingerprint, after, self.batch_size, lock=lock)
-        return list((await session.execute(page)).all())
+        turn = self.blobs.turn(after, self.batch_size)
+        return list((await session.execute(self.pages[after is None, lock], turn)).all())
 
     def _open(self, rows: list[Row[Any]]) -> tuple[list[_Opened], list[CorruptRow]]:
         opened, corrupt = [], []
@@ -255,7 +287,8 @@ class _Rotation:
     def _open_row(self, key: tuple[Any, ...], text: str) -> _Opened:
         fingerprint, bare = split(text)
         context = self.context(self._named(key)) if callable(self.context) else self.context
-        data, opened_by = self.reader.unseal(fingerprint, bare, context)
+        bound = bind(context)
+        data, opened_by = self.reader.unseal(fingerprint, bare, bound)
         return _Opened(
             key=key,
             text=text,
@@ -263,7 +296,7 @@ class _Rotation:
             fingerprint=opened_by,
             data=data,
             created=timestamp(bare),
-            context=context,
+            bound=bound,
             digests=self._digests(data),
         )
 
@@ -280,7 +313,7 @@ class _Rotation:
             Fresh(
                 key=row.key,
                 was=row.text,
-                becomes=self.new.keyring.seal(row.data, row.created, row.context, envelope=True),
+                becomes=self.new.keyring.seal(row.data, row.created, row.bound, envelope=True),
                 digests=row.digests,
             )
             for row in rows
@@ -304,7 +337,8 @@ class _Rotation:
                 for row in corrupt:
                     self.report.add_corrupt(row)
             raise self.stopped(
-                f"row {corrupt[0]}. Mend or delete that row, or pass on_corrupt='skip'"
+                f"row {corrupt[0]}. Mend or delete that row, or skip such rows "
+                "(on_corrupt='skip', --skip-corrupt)"
             )
 
     async def _tell(self, rows: int) -> None:

@@ -78,7 +78,7 @@ def _structure(bare: str) -> bytes:
 
 def _malformed(reason: str) -> MalformedTokenError:
     return MalformedTokenError(
-        f"malformed token: {reason}. Was the value stored in the clear, or cut by a short column?"
+        f"malformed token: {reason} (was it stored in the clear, or cut by a short column?)"
     )
 
 

@@ -13,10 +13,9 @@ from forktex_core.vault import payload as codecs
 from forktex_core.vault.errors import (
     ExpiredTokenError,
     InvalidKeyError,
-    PayloadTooLargeError,
 )
 from forktex_core.vault.keyring import Keyring
-from forktex_core.vault.keys import Context, Key, Part, Secretive, read_key
+from forktex_core.vault.keys import Context, Key, Part, Secretive, bind, read_key
 from forktex_core.vault.token import split, timestamp, token_length
 
 if TYPE_CHECKING:
@@ -137,11 +136,14 @@ class Vault(Secretive):
             PayloadError: the value is no JSON, or none of the type.
             PayloadTooLargeError: it is above `max_bytes`.
         """
-        data: bytes = codecs.sanitized(_codec(type_).encode, payload)
-        if compress:
-            self._check_size(len(data))
-            data = codecs.compress(data)
-        return self.encrypt_bytes(data, context=context, envelope=envelope)
+        try:
+            bound, at = bind(context), int(self._clock())
+            data = codecs.sanitized(
+                codecs.write, _codec(type_), payload, self._max_bytes, compress=compress
+            )
+        finally:
+            del payload  # Nothing that raises has plaintext among its local variables.
+        return self.keyring.seal(data, at, bound, envelope=envelope)
 
     @overload
     def decrypt(
@@ -205,8 +207,13 @@ class Vault(Secretive):
         self, data: bytes, *, context: Context | None = None, envelope: bool = False
     ) -> str:
         """Encrypt bytes as they are; arguments and errors as for `encrypt`."""
-        self._check_size(len(data))
-        return self.keyring.seal(data, int(self._clock()), context, envelope=envelope)
+        try:
+            bound, at = bind(context), int(self._clock())
+            codecs.check_size(len(data), self._max_bytes)
+        except Exception:
+            del data  # As in `encrypt`.
+            raise
+        return self.keyring.seal(data, at, bound, envelope=envelope)
 
     def decrypt_bytes(
         self,
@@ -218,9 +225,9 @@ class Vault(Secretive):
         """Decrypt a token to its bytes; arguments and errors as for `decrypt`."""
         fingerprint, bare = split(token)
         if len(bare) > token_length(self._max_bytes):
-            self._check_size(len(bare) // 4 * 3)
+            codecs.check_size(len(bare) // 4 * 3, self._max_bytes)
         stale = None if ttl is None else self._staleness(bare, ttl)
-        data = self.keyring.unseal(fingerprint, bare, context)[0]
+        data = self.keyring.unseal(fingerprint, bare, bind(context))[0]
         if stale is None:
             return data
         del data
@@ -234,14 +241,6 @@ class Vault(Secretive):
         if age < -_SKEW:
             return f"expired: the token is from {-age} s in the future; is a clock wrong?"
         return None
-
-    def _check_size(self, size: int) -> None:
-        if size > self._max_bytes:
-            msg = (
-                f"a payload of {size} bytes is above this vault's limit of {self._max_bytes}; "
-                "store large objects encrypted elsewhere, or raise max_bytes"
-            )
-            raise PayloadTooLargeError(msg, size=size, limit=self._max_bytes)
 
     def derive(self, *parts: Part) -> "Vault":
         """Return the vault of a tenant (or of any other scope), its keys derived from these.

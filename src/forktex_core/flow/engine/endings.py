@@ -13,9 +13,10 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from forktex_core.flow.codec import ANY
-from forktex_core.flow.errors import PayloadError, record_error
+from forktex_core.flow.engine.outcome import CONTINUED, Outcome, cancellation, error_text
+from forktex_core.flow.errors import PayloadError
 from forktex_core.flow.store.connection import Backoff, is_refusal
+from forktex_core.flow.store.effects import Woken
 from forktex_core.flow.store.store import Store
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("forktex_core.flow.endings")
 
-type Finish = tuple["Execution", str, str | None, str | None]
+type Finish = tuple["Execution", Outcome]
 type Park = tuple["Execution", float | None, str]
 
 
@@ -33,8 +34,8 @@ class Endings:
     Args:
         store: queries on a link of its own.
         worker_id: returns the id of the worker's present life.
-        on_finished: called with executions that ended, their parents' (worker, run, queue) to be
-            woken.
+        on_finished: called with executions that ended, and with those who are to be told.
+        on_continued: called with executions whose run begins its next generation.
         on_parked: called with an execution and what became of its park: parked, stale or lost.
         on_released: called with an execution whose claim was given back.
         on_lost: called with an execution whose claim turned out to be lost.
@@ -45,7 +46,8 @@ class Endings:
         store: Store,
         worker_id: Callable[[], int],
         *,
-        on_finished: Callable[[list["Execution"], list[object]], None],
+        on_finished: Callable[[list["Execution"], list[Woken]], None],
+        on_continued: Callable[[list["Execution"]], None],
         on_parked: Callable[["Execution", str], None],
         on_released: Callable[["Execution"], None],
         on_lost: Callable[["Execution"], None],
@@ -53,6 +55,7 @@ class Endings:
         self._store = store
         self._worker_id = worker_id
         self._on_finished, self._on_parked = on_finished, on_parked
+        self._on_continued = on_continued
         self._on_released, self._on_lost = on_released, on_lost
         self._finishes: list[Finish] = []
         self._parks: list[Park] = []
@@ -82,8 +85,14 @@ class Endings:
             finishes, self._finishes = self._finishes, []
             parks, self._parks = self._parks, []
             releases, self._releases = self._releases, []
-            if live := [f for f in finishes if not f[0].sealed]:
-                await self._finish(live)
+            # In id order, as every statement that locks many runs.
+            live = sorted(
+                (f for f in finishes if not f[0].sealed), key=lambda finish: finish[0].run_id
+            )
+            if ended := [f for f in live if f[1].status != CONTINUED]:
+                await self._finish(ended)
+            if going_on := [f for f in live if f[1].status == CONTINUED]:
+                await self._continue(going_on)
             if waiting := [p for p in parks if not p[0].sealed]:
                 await self._park(waiting)
             if freed := [e for e in releases if not e.sealed]:
@@ -91,12 +100,18 @@ class Endings:
 
     async def _finish(self, batch: list[Finish]) -> None:
         worker, backoff = self._worker_id(), Backoff()
-        rows = [(e.run_id, e.claim, status, output, error) for e, status, output, error in batch]
+        rows = [(e.run_id, e.claim, r.status, r.output, r.error) for e, r in batch]
+        closing = [e.run_id for e, _ in batch if e.has_children or e.generation]
+        payloads = (
+            [cancellation(kind, "its parent has ended") for kind in ("cancel", "terminate")]
+            if closing
+            else []
+        )
         while True:
             try:
-                found = await self._store.finish_runs(worker, rows)
-                done = {row["run_id"] for row in found}
-                if len(done) < len(batch):
+                found = await self._store.finish_runs(worker, rows, closing, *payloads)
+                done: set[object] = {row.run_id for row in found if row.part == "e"}
+                if any(e.run_id not in done for e, _ in batch):
                     done |= await self._already(batch)
                 break
             except Exception as error:  # noqa: BLE001 - every failure of the connection is waited out
@@ -107,16 +122,17 @@ class Endings:
                 await backoff.pause()
                 if worker != self._worker_id():
                     return
-        for execution, *_ in batch:
+        for execution, _ in batch:
             if execution.run_id not in done:
                 self._on_lost(execution)
+        ours = {e.run_id for e, _ in batch}
         self._on_finished(
-            [e for e, *_ in batch if e.run_id in done],
-            [r for r in found if r["parent_id"] is not None],
+            [e for e, _ in batch if e.run_id in done],
+            [row for row in found if row.run_id not in ours],
         )
 
     async def _already(self, batch: list[Finish]) -> set[object]:
-        wanted = {e.run_id: (e.claim, status) for e, status, *_ in batch}
+        wanted = {e.run_id: (e.claim, result.status) for e, result in batch}
         rows = await self._store.claims_of(list(wanted))
         return {row["id"] for row in rows if wanted[row["id"]] == (row["claim"], row["status"])}
 
@@ -125,17 +141,35 @@ class Endings:
             await self._finish(batch[: len(batch) // 2])
             await self._finish(batch[len(batch) // 2 :])
             return
-        execution, status, _, _ = batch[0]
-        refusal = ANY.encode(
-            record_error(PayloadError(f"Postgres refused the output of the run: {error}")),
-            "",
-            1 << 30,
-        )
-        if status == "succeeded":
-            await self._finish([(execution, "failed", None, refusal)])
+        execution, result = batch[0]
+        if result.status == "succeeded":
+            refusal = PayloadError(f"Postgres refused the output of the run: {error}")
+            await self._finish([(execution, Outcome("failed", None, error_text(refusal)))])
         else:
             _logger.error("run %s can't be ended: %s", execution.run_id, error)
             self._on_lost(execution)
+
+    async def _continue(self, batch: list[Finish]) -> None:
+        worker, backoff = self._worker_id(), Backoff()
+        rows = [(e.run_id, e.claim, result.output or "null") for e, result in batch]
+        while True:
+            try:
+                queues = await self._store.continue_runs(worker, rows)
+                break
+            except Exception as error:  # noqa: BLE001 - every failure of the connection is waited out
+                if is_refusal(error):
+                    refusal = error_text(PayloadError(f"Postgres refused the next input: {error}"))
+                    await self._finish([(e, Outcome("failed", None, refusal)) for e, _ in batch])
+                    return
+                _logger.warning("continuing %d runs is tried again: %s", len(batch), error)
+                await backoff.pause()
+                if worker != self._worker_id():
+                    return
+        # What is missing took effect before its answer was lost, or was taken from this worker.
+        for execution, _ in batch:
+            if execution.run_id not in queues:
+                self._on_lost(execution)
+        self._on_continued([e for e, _ in batch if e.run_id in queues])
 
     async def _park(self, batch: list[Park]) -> None:
         worker, backoff = self._worker_id(), Backoff()

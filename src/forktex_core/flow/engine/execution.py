@@ -19,64 +19,79 @@ Protocol, in the order in which a completion travels:
   Parking is conditional
    on the inbox being as this execution saw it. A parked execution stays as it is (warm) until the
    run is claimed again or the worker needs the room.
-5. sealed: set before anything is unwound (eviction, drain, lost claim). A sealed execution launches
+5. A cancellation is an entry like any other. Its delivery cancels the body's task, once; from then
+   on a durable timer bounds how long the body may take to clean up. Then, or when the body failed,
+   what it left open is dropped and its compensations run (rollback.py).
+6. sealed: set before anything is unwound (eviction, drain, lost claim). A sealed execution launches
   and appends nothing;
    closing its body runs ``finally`` blocks, which find every durable call refused.
 """
 
 import asyncio
-import contextvars
-import functools
-import heapq
+import itertools
 import random
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from forktex_core.flow.codec import ANY
-from forktex_core.flow.context import FlowContext, StepContext
-from forktex_core.flow.engine.operation import Operation, SignalWait, StepCall, TimerCall
-from forktex_core.flow.engine.runloop import DurableTimer, RunLoop, branch_of_task
+from forktex_core.flow.context import FlowContext
+from forktex_core.flow.engine.host import Host
+from forktex_core.flow.engine.operation import (
+    GraceCall,
+    Operation,
+    StepCall,
+    TimerCall,
+    recorded_signal,
+    signal_record,
+)
+from forktex_core.flow.engine.outcome import (
+    CANCEL_SIGNAL,
+    Outcome,
+    cancelled,
+    error_text,
+    failure,
+    outcome,
+    with_rollback_failures,
+)
+from forktex_core.flow.engine.rollback import Rollback
+from forktex_core.flow.engine.runloop import Branch, DurableTimer, RunLoop, branch_of_task
+from forktex_core.flow.engine.steps import Steps
+from forktex_core.flow.engine.waits import Inbox, Timers
 from forktex_core.flow.errors import (
     ContextMisuseError,
     NonDeterminismError,
     PayloadError,
-    StepTimeout,
     record_error,
 )
-from forktex_core.flow.replay import ATTEMPT, CANCEL, Entry, Replay
+from forktex_core.flow.replay import (
+    ATTEMPT,
+    CANCEL,
+    CHILD,
+    DROPPED,
+    EFFECT,
+    PATCH,
+    PENDING,
+    READY,
+    SIGNAL,
+    STEP,
+    Entry,
+    Replay,
+)
+from forktex_core.flow.store.effects import Effect
 from forktex_core.flow.store.rows import Claimed, Signal
 from forktex_core.flow.workflow import Workflow
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-CANCEL_SIGNAL = "$cancel"
 
-
-class Host(Protocol):
-    """What an execution needs of its worker."""
-
-    real_loop: asyncio.AbstractEventLoop
-    max_payload: int
-    hold: float
-    draining: bool
-
-    def now(self) -> float:
-        """Return the database's time, seconds since the epoch."""
-
-    def append(self, execution: "Execution", entry: Entry, taken: int | None) -> None:
-        """Hand an entry to the journal writer; committed() or lost() of the execution follows."""
-
-    def finish(
-        self, execution: "Execution", status: str, output: str | None, error: str | None
-    ) -> None:
-        """End the run."""
-
-    def park(self, execution: "Execution", due: float | None, waiting_for: str) -> None:
-        """Give the claim back until ``due``, or until a signal comes."""
-
-    def release(self, execution: "Execution") -> None:
-        """Give the claim back for another worker to go on at once."""
+# Kinds of entries that complete nothing.
+_SILENT = (ATTEMPT, PATCH)
+# Kinds of calls whose entry may say that they failed.
+_CAN_FAIL = (STEP, CHILD, EFFECT)
+# How many entries a pipelined run may be ahead of the database.
+_MAX_AHEAD = 500
 
 
 class RunSealed(BaseException):
@@ -92,31 +107,41 @@ class Execution:
         self.run_id: UUID = claimed.run_id
         self.queue = claimed.queue
         self.metadata = claimed.metadata
+        self.generation = claimed.generation
         self.claim = claimed.claim
         self.seen = claimed.signal_seq
+        self.limited = claimed.limited
+        self._seed = claimed.seed
         self.sealed = False
         self.parked = False
+        self.next_due: float | None = None
+        self.replay = Replay(claimed.entries)
+        self.steps = Steps(self)
+        self.timers = Timers()
+        self.inbox = Inbox(claimed.signals)
+        self.rollback = Rollback()
+        self.has_children = any(e.kind == CHILD for e in claimed.entries)
+        self.cancelled: dict[str, Any] | None = None
         self._input = claimed.input
         self._loop = RunLoop(claimed.started_at, self._timer_set, self._timer_cancelled)  # type: ignore[abstract]  # what it refuses is set on the class
-        self._replay = Replay(claimed.entries)
         self._seq = max((e.seq for e in claimed.entries), default=0)
         self._open: dict[str, Operation] = {}
         self._new: deque[Operation] = deque()
-        self._committed: deque[Entry] = deque()
-        self._timers: list[tuple[float, int, Operation]] = []
-        self._timer_count = 0
-        self._inbox: dict[str, deque[Signal]] = {}
-        self._waits: list[SignalWait] = []
-        self._running: set[StepCall] = set()
-        self._unflushed = 0
+        self._line: deque[Entry] = deque()
+        self._appended = self._acknowledged = self._committing = 0
+        self._barriers: list[tuple[int, asyncio.Future[None]]] = []
+        self._pipelined = workflow.durability == "pipelined"
+        self._context: FlowContext | None = None
         self._main: asyncio.Task[Any] | None = None
+        self._outcome: Outcome | None = None
+        self._over = False
+        self._refusing = False
         self._fault: BaseException | None = None
+        self._patches: dict[str, bool] = {}
         self._cancelling = any(e.kind == CANCEL for e in claimed.entries)
         self._scheduled = False
         self._alarm: asyncio.TimerHandle | None = None
         self._ending = False
-        self.next_due: float | None = None
-        self._take_in(claimed.signals)
 
     # From the worker
 
@@ -130,35 +155,61 @@ class Execution:
         """Go on with a warm execution under a new claim."""
         self.parked = False
         self.claim = claimed.claim
+        self.limited = claimed.limited
         self.deliver_signals(claimed.signals, claimed.signal_seq)
 
     def deliver_signals(self, signals: list[Signal], seen: int) -> None:
         """Take in what came into the run's inbox."""
-        self._take_in([s for s in signals if s.no > self.seen])
+        for signal in signals:
+            if signal.no > self.seen:
+                self.inbox.put(signal)
         self.seen = max(self.seen, seen)
         self.wake()
 
     def committed(self, entry: Entry) -> None:
-        """Take note that an entry is durable: it will be delivered to the body."""
-        self._unflushed -= 1
-        if entry.kind != ATTEMPT:
-            self._committed.append(entry)
-        self.wake()
+        """Take note that an entry is durable: it will be delivered to the body in its turn."""
+        entry.settled = READY
+        self._acknowledge()
 
     def refused(self, entry: Entry, error: BaseException) -> None:
         """Take note that Postgres won't store an entry: record that instead, as the failure of the
-        step.
+        call.
         """
-        self._unflushed -= 1
+        entry.settled = DROPPED
         call = self._open.get(entry.key)
-        if isinstance(call, StepCall) and not entry.failed:
-            self._record(
-                call,
-                record_error(PayloadError(f"Postgres refused the result of {call.label}: {error}")),
-            )
+        if self._over:
+            pass  # nobody waits for it any more
+        elif entry.kind in _CAN_FAIL and call is not None and not entry.failed:
+            refusal = PayloadError(f"Postgres refused {call.label}: {error}")
+            self.append(self.entry(call, True, error_text(refusal)))
         else:
             self._fault = error
-            self.wake()
+        self._acknowledge()
+
+    def _acknowledge(self) -> None:
+        self._acknowledged += 1
+        if self._barriers:
+            self._open_barriers()
+        self.wake()
+
+    def _open_barriers(self) -> None:
+        for target, future in self._barriers:
+            if target <= self._acknowledged and not future.done():
+                future.set_result(None)
+        self._barriers = [b for b in self._barriers if not b[1].done()]
+
+    async def flushed(self) -> None:
+        """Wait until all that was appended up to now is durable. For the worker's loop."""
+        if self._acknowledged < self._appended:
+            future = self.host.real_loop.create_future()
+            self._barriers.append((self._appended, future))
+            await future
+
+    def settled(self, entry: Entry, durable: bool) -> None:
+        """Take note of what became of an entry that was reserved."""
+        self._committing -= 1
+        entry.settled = READY if durable else DROPPED
+        self.wake()
 
     def seal(self) -> None:
         """Stop for good: nothing is launched or appended any more, and the body is dropped."""
@@ -166,27 +217,30 @@ class Execution:
             return
         self.sealed = True
         self._cancel_alarm()
-        for call in list(self._running):
-            if call.task is not None:
-                call.task.cancel()
+        self.steps.stop()
         self._loop.close_tasks()
 
     @property
-    def idle(self) -> bool:
-        """Whether nothing of this run is under way in the process."""
-        return not (self._running or self._unflushed or self._committed or self._scheduled)
+    def closed(self) -> bool:
+        """Whether nothing may be appended any more."""
+        return self.sealed or self._ending or self._over
+
+    @property
+    def unflushed(self) -> int:
+        """How many entries are not known to be durable."""
+        return self._appended - self._acknowledged + self._committing
 
     @property
     def waiting_for(self) -> str:
         """What the open calls wait for, in words."""
-        return ", ".join(call.label for call in list(self._open.values())[:5])
+        return ", ".join(call.label for call in itertools.islice(self._open.values(), 5))
 
     # For the body
 
     @property
     def replaying(self) -> bool:
         """Whether the body is being brought back to where it was."""
-        return len(self._replay) > 0
+        return len(self.replay) > 0
 
     @property
     def now(self) -> float:
@@ -195,7 +249,7 @@ class Execution:
 
     def check_inside(self) -> None:
         """Refuse a durable call that comes from anywhere but this run's body."""
-        if self.sealed:
+        if self.sealed or self._refusing:
             raise RunSealed
         if not self._loop.running:
             raise ContextMisuseError(
@@ -208,9 +262,29 @@ class Execution:
         """Return the key of the next durable call of the current branch."""
         return branch_of_task.get(self._loop.root).next_key()
 
+    def scoped(self, key: str) -> str:
+        """Return a key of this run that no other generation of it uses."""
+        return f"g{self.generation}:{key}" if self.generation else key
+
+    @property
+    def on_main_branch(self) -> bool:
+        """Whether the code that asks is the body itself, not a branch of it."""
+        return branch_of_task.get(self._loop.root) is self._loop.root
+
+    def patched(self, change: str) -> bool:
+        """Say whether this run takes the new way at a change of its code; see FlowContext."""
+        if change not in self._patches:
+            key = f"!patch:{change}"
+            recorded = self.replay.request(key, PATCH, change) is not None
+            self._patches[change] = recorded or not self.replay.went_on
+            if not recorded and self._patches[change]:
+                now = self.host.now()
+                self.append(Entry(key, 0, PATCH, change, False, None, self.claim, 1, now, 0))
+        return self._patches[change]
+
     def random(self) -> random.Random:
         """Return a generator that gives this call the same numbers on every replay."""
-        return random.Random(f"{self.run_id}:{self.next_key()}")  # noqa: S311 - determinism, not secrecy
+        return random.Random(f"{self._seed}:{self.next_key()}")  # noqa: S311 - determinism, not secrecy
 
     async def perform(self, call: Operation) -> Any:
         """Wait for the completion of a durable call."""
@@ -219,12 +293,12 @@ class Execution:
         try:
             return await call.future
         except asyncio.CancelledError:
-            self._abandon(call)
+            self._release(call)
             raise
 
     def _request(self, call: Operation) -> None:
         try:
-            recorded = self._replay.request(call.key, call.kind, call.name)
+            recorded = self.replay.request(call.key, call.kind, call.name)
         except NonDeterminismError as error:
             self._fault = self._fault or error
             return
@@ -232,17 +306,12 @@ class Execution:
         if recorded is None:
             self._new.append(call)
 
-    def _abandon(self, call: Operation) -> None:
-        self._open.pop(call.key, None)
-        if isinstance(call, StepCall):
-            call.abandoned = True
-            if call.task is not None and not self.sealed:
-                call.task.cancel()
-        elif isinstance(call, SignalWait) and call in self._waits:
-            self._waits.remove(call)
+    def _release(self, call: Operation) -> None:
+        if self._open.pop(call.key, None) is not None:
+            call.released(self)
 
     def _timer_set(self, timer: DurableTimer) -> None:
-        if self.sealed:
+        if self.sealed or self._refusing:
             raise RunSealed
         self._request(
             TimerCall(
@@ -257,7 +326,7 @@ class Execution:
 
     def _advance(self) -> None:
         self._scheduled = False
-        if self.sealed or self._ending or self.parked:
+        if self.parked or self.sealed or self._ending:
             return
         try:
             if self._main is None:
@@ -265,13 +334,16 @@ class Execution:
             self._deliver_all()
         except NonDeterminismError as error:
             self._fault = self._fault or error
+        if self._fault is None and not self._over and not self.host.draining:
+            self._take_cancellations()
         if self._fault is not None:
-            self._end("paused", None, record_error(self._fault))
-        elif self._main is not None and self._main.done():
-            if self._unflushed == 0:
-                self._end_with_outcome()
+            self._end(failure("paused", record_error(self._fault)))
+        elif self._over:
+            if not self.unflushed:
+                assert self._outcome is not None
+                self._end(with_rollback_failures(self._outcome, self.rollback.failures))
         elif self.host.draining:
-            if not self._running and not self._unflushed:
+            if not self.steps.running and not self.unflushed:
                 self._ending = True
                 self.host.release(self)
         else:
@@ -279,95 +351,137 @@ class Execution:
             self._settle()
 
     def _begin(self) -> None:
-        context = FlowContext(self)
+        self._context = FlowContext(self)
         shape = self.workflow.input_shape
         try:
             value = None if shape is None else shape.decode(self._input, "the input")
         except PayloadError as error:
             self._fault = error
             return
-        self._main = self._loop.create_main_task(self.workflow.begin(context, value))
+        self._main = self._loop.create_main_task(self.workflow.begin(self._context, value))
         self._loop.drain()
 
     def _deliver_all(self) -> None:
-        while self._fault is None and self._main is not None and not self._main.done():
-            entry = self._replay.deliver() or (
-                self._committed.popleft() if self._committed else None
-            )
+        while self._fault is None and not self._over and (main := self._main) is not None:
+            if main.done() and not self._next_phase(main):
+                return
+            entry = self.replay.deliver() or self._next_in_line()
             if entry is None:
                 return
             self._loop.now = max(self._loop.now, entry.at)
-            if entry.kind == CANCEL:
-                self._main.cancel()
-            elif (call := self._open.pop(entry.key, None)) is not None:
-                call.resolve(entry)
+            self._deliver(entry)
             self._loop.drain()
 
-    def _launch(self) -> None:
-        if not self._cancelling and self._inbox.get(CANCEL_SIGNAL):
-            self._cancelling = True
-            signal = self._inbox[CANCEL_SIGNAL].popleft()
-            self._append(
-                Entry(
-                    "!cancel", 0, CANCEL, "cancel", False, None, self.claim, 1, self.host.now(), 0
-                ),
-                signal.no,
+    def _next_phase(self, main: asyncio.Task[Any]) -> bool:
+        """Take note of how body or compensations ended; say whether something follows."""
+        if self._outcome is None:
+            shapes = (self.workflow.input_shape, self.workflow.output_shape)
+            self._body_ended(outcome(main, self.cancelled, shapes, self.host.max_payload))
+        else:
+            self._over = True
+        if self._over and (entry := self.replay.unasked()) is not None:
+            raise NonDeterminismError(entry.key, entry.label, None)
+        return not self._over
+
+    def _body_ended(self, result: Outcome) -> None:
+        self._outcome = result
+        if result.error is None or not self.rollback.registered:
+            self._over = True
+            return
+        self._drop_body()
+        assert self._context is not None
+        branch = Branch("!rollback.")
+        self._main = self._loop.create_main_task(self.rollback.run(self._context), branch)
+        self._loop.drain()
+
+    def _drop_body(self) -> None:
+        """Close what the body left, without letting it do anything durable, and its open calls."""
+        self._refusing = True
+        self._loop.close_tasks()
+        self._refusing = False
+        for call in list(self._open.values()):
+            self._release(call)
+        self._new.clear()
+
+    def _out_of_grace(self) -> None:
+        assert self.cancelled is not None
+        self._drop_body()
+        self._body_ended(cancelled(self.cancelled))
+
+    def _next_in_line(self) -> Entry | None:
+        """Take out the next entry, if it is durable; one that is not holds back those behind it."""
+        line = self._line
+        while line and line[0].settled != PENDING:
+            entry = line.popleft()
+            if entry.settled == READY and entry.kind not in _SILENT:
+                return entry
+        return None
+
+    def _deliver(self, entry: Entry) -> None:
+        if entry.kind == CANCEL:
+            self._cancel(entry)
+            return
+        call = self._open.pop(entry.key, None)
+        if entry.kind == SIGNAL and not entry.failed:
+            signal = recorded_signal(entry)
+            if call is None:  # the wait was given up meanwhile
+                self.inbox.put(signal)
+            else:
+                self.inbox.drop(signal)
+        if call is not None:
+            call.resolve(entry)
+
+    def _cancel(self, entry: Entry) -> None:
+        if self._outcome is not None:  # compensations run already, and are not cancelled
+            return
+        assert self._main is not None
+        self.cancelled = ANY.decode(entry.value, "a cancellation")
+        self._request(
+            GraceCall(
+                key="!grace",
+                kind="timer",
+                name="grace",
+                when=self._loop.now + self.workflow.cancel_grace,
+                expired=self._out_of_grace,
             )
+        )
+        self._main.cancel()
+
+    def _take_cancellations(self) -> None:
+        """Record the first request to cancel; a request to terminate counts at once, and always."""
+        while (signal := self.inbox.pop(CANCEL_SIGNAL)) is not None:
+            request = ANY.decode(signal.payload, "a cancellation")
+            if request["kind"] == "terminate":
+                self._drop_body()
+                self._outcome, self._over = cancelled(request), True
+                return
+            if not self._cancelling:
+                self._cancelling = True
+                now = self.host.now()
+                entry = Entry(
+                    "!cancel", 0, CANCEL, "cancel", False, signal.payload, self.claim, 1, now, 0
+                )
+                self.append(entry, signal.no)
+
+    def _launch(self) -> None:
         while self._new:
             call = self._new.popleft()
-            if self._open.get(call.key) is not call:
-                continue
-            if isinstance(call, StepCall):
-                self._launch_step(call)
-            elif isinstance(call, SignalWait):
-                self._waits.append(call)
-                if call.deadline is not None:
-                    self._set_timer(call.deadline, call)
-            elif isinstance(call, TimerCall):
-                self._set_timer(call.timer.when(), call)
-        self._match_signals()
-        self._fire_due()
-
-    def _set_timer(self, when: float, call: Operation) -> None:
-        self._timer_count += 1
-        heapq.heappush(self._timers, (when, self._timer_count, call))
-
-    def _match_signals(self) -> None:
-        for call in list(self._waits):
-            boxes = [box for name in call.signals if (box := self._inbox.get(name))]
-            if boxes:
-                signal = min(boxes, key=lambda box: box[0].no).popleft()
-                self._waits.remove(call)
-                self._append(
-                    self._entry(call, False, call.record(signal.name, signal.payload)), signal.no
-                )
-
-    def _fire_due(self) -> None:
-        now = self.host.now()
-        while self._timers and (
-            self._timers[0][0] <= now
-            or self._open.get(self._timers[0][2].key) is not self._timers[0][2]
-        ):
-            _, _, call = heapq.heappop(self._timers)
-            if self._open.get(call.key) is not call:
-                continue
-            if isinstance(call, StepCall):
-                self._start_attempt(call)
-            elif isinstance(call, TimerCall):
-                self._append(self._entry(call, False, None), None)
-            elif isinstance(call, SignalWait) and call in self._waits:
-                self._waits.remove(call)
-                self._append(self._entry(call, True, None), None)
+            if self._open.get(call.key) is call:
+                call.launch(self)
+        for wait, signal in self.inbox.matches():
+            self.append(self.entry(wait, False, signal_record(signal)), signal.no)
+        for call in self.timers.due(self.host.now(), self._open):
+            call.fired(self)
 
     def _settle(self) -> None:
         """Wait in memory for what is under way; park when there is nothing but waiting."""
         self._cancel_alarm()
-        due = self._timers[0][0] if self._timers else None
+        due = self.timers.next(self._open)
         delay = None if due is None else due - self.host.now()
         if (
-            self._running
-            or self._unflushed
-            or self._committed
+            self.steps.running
+            or self.unflushed
+            or self._line
             or (delay is not None and delay <= self.host.hold)
         ):
             if delay is not None:
@@ -381,158 +495,15 @@ class Execution:
             self._alarm.cancel()
             self._alarm = None
 
-    def _end_with_outcome(self) -> None:
-        assert self._main is not None
-        if self._main.cancelled():
-            message = (
-                "the run was cancelled" if self._cancelling else "the body raised CancelledError"
-            )
-            self._end(
-                "cancelled",
-                None,
-                {"type": "forktex_core.flow.errors.RunCancelled", "message": message},
-            )
-            return
-        error = self._main.exception()
-        if error is None:
-            try:
-                output = self.workflow.output_shape.encode(
-                    self._main.result(), "the output", self.host.max_payload
-                )
-                self._end("succeeded", output, None)
-                return
-            except PayloadError as refused:
-                error = refused
-        self._end("failed", None, record_error(error))
-
-    def _end(self, status: str, output: str | None, error: dict[str, Any] | None) -> None:
+    def _end(self, result: Outcome) -> None:
         self._ending = True
         self._cancel_alarm()
-        text = None if error is None else ANY.encode(error, "the error", 1 << 30)
-        self.host.finish(self, status, output, text)
-
-    # Steps
-
-    def _launch_step(self, call: StepCall) -> None:
-        failed = self._replay.last_attempt(call.key)
-        if failed is None:
-            call.first_started = self.host.now()
-            self._start_attempt(call)
-            return
-        note = ANY.decode(failed.value, "an attempt")
-        call.attempt = failed.attempt
-        call.first_started = note["first_started"]
-        self._set_timer(note["resume_at"], call)
-
-    def _start_attempt(self, call: StepCall) -> None:
-        call.attempt += 1
-        call.started = self.host.now()
-        self._running.add(call)
-        call.task = asyncio.Task(
-            self._attempt(call),
-            loop=self.host.real_loop,
-            name=f"step {call.name}",
-            context=call.context,
-            eager_start=True,
-        )
-
-    async def _attempt(self, call: StepCall) -> None:
-        try:
-            result = await self._call(call)
-        except asyncio.CancelledError as error:
-            if not (call.abandoned or self.sealed):
-                self._failed(call, error)
-        except BaseException as error:  # noqa: BLE001 - whatever a step raises is the step's failure, not the worker's
-            self._failed(call, error)
-        else:
-            self._succeeded(call, result)
-        finally:
-            self._running.discard(call)
-            if not self.sealed:
-                self.wake()
-
-    async def _call(self, call: StepCall) -> Any:
-        args = (StepContext(self, call), *call.args) if call.takes_context else call.args
-        limit = call.timeout
-        if call.deadline is not None:
-            left = call.first_started + call.deadline - call.started
-            limit = left if limit is None else min(limit, left)
-        if limit is None:
-            return await invoke(call, args)
-        try:
-            async with asyncio.timeout(limit) as scope:
-                return await invoke(call, args)
-        except TimeoutError as error:
-            if not scope.expired():
-                raise
-            raise StepTimeout.restored(
-                {
-                    "type": f"{StepTimeout.__module__}.{StepTimeout.__qualname__}",
-                    "message": f"step {call.name!r} did not finish within {limit:g} s "
-                    f"(attempt {call.attempt})",
-                }
-            ) from error
-
-    def _succeeded(self, call: StepCall, result: Any) -> None:
-        try:
-            text = call.shape.encode(
-                result, f"the result of step {call.name!r}", self.host.max_payload
-            )
-        except PayloadError as error:
-            self._record(call, record_error(error))
-            return
-        if not self.sealed:
-            self._append(self._entry(call, False, text), None)
-
-    def _failed(self, call: StepCall, error: BaseException) -> None:
-        now = self.host.now()
-        if isinstance(error, Exception) and self._retry_allowed(call, error):
-            jitter = random.Random(f"{self.run_id}{call.key}{call.attempt}")  # noqa: S311 - no secret
-            resume_at = now + call.retries.delay(call.attempt, jitter)
-            if call.deadline is None or resume_at < call.first_started + call.deadline:
-                self._note_attempt(call, error, resume_at)
-                return
-        self._record(call, record_error(error))
-
-    def _retry_allowed(self, call: StepCall, error: Exception) -> bool:
-        try:
-            return call.retries.allows(call.attempt, error)
-        except Exception:  # noqa: BLE001 - a broken predicate must not lose the failure it was asked about
-            return False
-
-    def _note_attempt(self, call: StepCall, error: Exception, resume_at: float) -> None:
-        note = {
-            "error": record_error(error),
-            "resume_at": resume_at,
-            "first_started": call.first_started,
-        }
-        text = ANY.encode(note, "an attempt", 1 << 30)
-        if not self.sealed:
-            key = f"{call.key}#{call.attempt}"
-            self._append(
-                Entry(
-                    key,
-                    0,
-                    ATTEMPT,
-                    call.name,
-                    True,
-                    text,
-                    self.claim,
-                    call.attempt,
-                    call.started,
-                    0,
-                ),
-                None,
-            )
-            self._set_timer(resume_at, call)
-
-    def _record(self, call: StepCall, error: dict[str, Any]) -> None:
-        if not self.sealed:
-            self._append(self._entry(call, True, ANY.encode(error, "an error", 1 << 30)), None)
+        self.host.finish(self, result)
 
     # The journal
 
-    def _entry(self, call: Operation, failed: bool, value: str | None) -> Entry:
+    def entry(self, call: Operation, failed: bool, value: str | None) -> Entry:
+        """Return an entry that completes a call."""
         attempt, started = (
             (call.attempt, call.started) if isinstance(call, StepCall) else (1, self.host.now())
         )
@@ -540,22 +511,28 @@ class Execution:
             call.key, 0, call.kind, call.name, failed, value, self.claim, attempt, started, 0
         )
 
-    def _append(self, entry: Entry, taken: int | None) -> None:
+    def append(
+        self, entry: Entry, taken: int | None = None, effects: Sequence[Effect] = ()
+    ) -> None:
+        """Give an entry its place in the run's order, and hand it to the journal writer.
+
+        ``taken`` is the number of the signal that it records; ``effects`` are written with it.
+        """
+        self._place(entry)
+        self._appended += 1
+        if self._pipelined and not effects and self.unflushed < _MAX_AHEAD:
+            entry.settled = READY
+            self.wake()
+        self.host.append(self, entry, taken, effects)
+
+    def reserve(self, entry: Entry) -> None:
+        """Give an entry its place that is committed elsewhere; settled() follows."""
+        self._place(entry)
+        self._committing += 1
+
+    def _place(self, entry: Entry) -> None:
         self._seq += 1
         entry.seq = self._seq
-        entry.at = self.host.now()
-        self._unflushed += 1
-        self.host.append(self, entry, taken)
-
-    def _take_in(self, signals: list[Signal]) -> None:
-        for signal in signals:
-            self._inbox.setdefault(signal.name, deque()).append(signal)
-
-
-async def invoke(call: StepCall, args: tuple[Any, ...]) -> Any:
-    """Call a step's function: a coroutine function on this loop, a plain one in a thread."""
-    if call.is_async:
-        return await call.fn(*args, **call.kwargs)
-    context = contextvars.copy_context()
-    work = functools.partial(context.run, call.fn, *args, **call.kwargs)
-    return await asyncio.get_running_loop().run_in_executor(None, work)
+        # Microseconds are what Postgres keeps: the body's clock must read the same on replay.
+        entry.at = int(self.host.now() * 1e6) / 1e6
+        self._line.append(entry)

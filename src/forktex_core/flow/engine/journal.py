@@ -4,7 +4,9 @@
 
 Protocol. One flush is in flight at a time; what is appended meanwhile goes in the next one, so an
 idle worker flushes at once and a busy one shares each commit among many runs. A flush is one fenced
-statement (store/queries/journal.sql), and ends in one of these ways:
+statement (store/queries/journal.sql): a plain one, one that takes signals, or, when an entry of it
+has effects (runs started, signals sent, values published), one that writes those as well. It ends
+in one of these ways:
 
 - all rows new: committed; each execution is told, in order of appending.
 - the connection failed: nobody knows whether the commit happened. The same batch is sent again;
@@ -17,10 +19,12 @@ statement (store/queries/journal.sql), and ends in one of these ways:
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from forktex_core.flow.store.connection import Backoff, is_refusal
+from forktex_core.flow.store.effects import Effect, EffectColumns, NewValue, Woken
 from forktex_core.flow.store.store import Store
 
 if TYPE_CHECKING:
@@ -31,7 +35,9 @@ _logger = logging.getLogger("forktex_core.flow.journal")
 _MAX_BATCH = 2000
 _MAX_BYTES = 8 << 20
 
-type Item = tuple["Execution", "Entry", int | None]
+_SHOW_AFTER = 0.1
+
+type Item = tuple["Execution", "Entry", int | None, Sequence[Effect]]
 
 
 class JournalWriter:
@@ -41,16 +47,26 @@ class JournalWriter:
         store: queries on a link of the writer's own.
         worker_id: returns the id of the worker's present life.
         on_lost: called with an execution whose claim turned out to be lost.
+        on_woken: called with those who are to be told of effects.
     """
 
     def __init__(
-        self, store: Store, worker_id: Callable[[], int], on_lost: Callable[["Execution"], None]
+        self,
+        store: Store,
+        worker_id: Callable[[], int],
+        on_lost: Callable[["Execution"], None],
+        on_woken: Callable[[list[Woken]], None],
     ) -> None:
         self._store = store
         self._worker_id = worker_id
         self._on_lost = on_lost
+        self._on_woken = on_woken
+        self._shown: dict[tuple[UUID, str], NewValue] = {}
+        self._alarm: asyncio.TimerHandle | None = None
         self._items: list[Item] = []
         self._filled = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._settled.set()
         self.flushes = 0
 
     def append(self, item: Item) -> None:
@@ -58,19 +74,35 @@ class JournalWriter:
         self._items.append(item)
         self._filled.set()
 
+    def show(self, value: NewValue) -> None:
+        """Publish a value within a tenth of a second, unless a later one for its key comes."""
+        self._shown[value.run_id, value.key] = value
+        if self._alarm is None:
+            self._alarm = asyncio.get_running_loop().call_later(_SHOW_AFTER, self._filled.set)
+
     async def run(self) -> None:
         """Flush for ever."""
         while True:
             await self._filled.wait()
             self._filled.clear()
             while batch := self._take():
+                self._settled.clear()
                 await self._flush(batch)
+            if self._alarm is not None and self._alarm.when() <= asyncio.get_running_loop().time():
+                self._alarm = None
+                shown, self._shown = list(self._shown.values()), {}
+                await self._show(shown)
+            self._settled.set()
+
+    async def settled(self) -> None:
+        """Wait until the flush that is under way, if any, has ended."""
+        await self._settled.wait()
 
     def _take(self) -> list[Item]:
         batch, self._items = self._items[:_MAX_BATCH], self._items[_MAX_BATCH:]
         batch = [item for item in batch if not item[0].sealed]
         size = 0
-        for count, (_, entry, _taken) in enumerate(batch):
+        for count, (_, entry, *_rest) in enumerate(batch):
             size += len(entry.value or "")
             if size > _MAX_BYTES and count:
                 self._items[:0] = batch[count:]
@@ -79,13 +111,16 @@ class JournalWriter:
 
     async def _flush(self, batch: list[Item]) -> None:
         worker = self._worker_id()
-        rows = [_row(execution, entry) for execution, entry, _ in batch]
-        taken = [(execution.run_id, no) for execution, _, no in batch if no is not None]
+        rows = [entry_row(execution.run_id, entry) for execution, entry, *_ in batch]
+        taken = [(e.run_id, no, entry.seq) for e, entry, no, _ in batch if no is not None]
+        effects = EffectColumns()
+        for place, item in enumerate(batch, 1):
+            effects.add(place, item[3])
         backoff = Backoff()
         while True:
             try:
                 self.flushes += 1
-                if await self._store.append_entries(worker, rows, taken) == len(rows):
+                if await self._append(worker, rows, taken, effects) == len(rows):
                     missing: set[int] = set()
                 else:
                     missing = await self._missing(worker, rows)
@@ -98,7 +133,7 @@ class JournalWriter:
                 await backoff.pause()
                 if worker != self._worker_id():
                     return
-        for index, (execution, entry, _) in enumerate(batch):
+        for index, (execution, entry, *_) in enumerate(batch):
             if execution.sealed:
                 continue
             if index in missing:
@@ -106,13 +141,34 @@ class JournalWriter:
             else:
                 execution.committed(entry)
 
+    async def _append(
+        self,
+        worker: int,
+        rows: list[tuple[Any, ...]],
+        taken: list[tuple[UUID, int, int]],
+        effects: EffectColumns,
+    ) -> int:
+        if not effects:
+            return await self._store.append_entries(worker, rows, taken)
+        added, woken = await self._store.append_effects(worker, rows, taken, effects)
+        self._on_woken(woken)
+        return added
+
+    async def _show(self, values: list[NewValue]) -> None:
+        effects = EffectColumns()
+        effects.add(0, values)
+        try:
+            await self._store.append_effects(self._worker_id(), [], [], effects)
+        except Exception as error:  # noqa: BLE001 - progress is news: what is lost is soon outdated
+            _logger.warning("%d values were not published: %s", len(values), error)
+
     async def _missing(self, worker: int, rows: list[tuple[Any, ...]]) -> set[int]:
         written = await self._store.entries_written(worker, rows)
         return {index for index, row in enumerate(rows) if (row[0], row[1]) not in written}
 
     async def _bisect(self, batch: list[Item], error: BaseException) -> None:
         if len(batch) == 1:
-            execution, entry, _ = batch[0]
+            execution, entry, *_ = batch[0]
             if not execution.sealed:
                 execution.refused(entry, error)
             return
@@ -121,9 +177,10 @@ class JournalWriter:
         await self._flush(batch[middle:])
 
 
-def _row(execution: "Execution", e: "Entry") -> tuple[Any, ...]:
+def entry_row(run_id: UUID, e: "Entry") -> tuple[Any, ...]:
+    """Return an entry as the queries take it."""
     return (
-        execution.run_id,
+        run_id,
         e.key,
         e.seq,
         e.kind,

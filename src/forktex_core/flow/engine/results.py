@@ -2,6 +2,12 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """Waiting for runs to end: by what ended in this process, by notifications, and by asking once in a
 while.
+
+Protocol. One statement is under way at a time; it asks about every run that somebody began to wait
+for, or that is said to have ended, since the last one. So a thousand callers of result() cost a few
+statements. A run that nobody has asked about yet is *unsure*: the statement says when there is none
+of that id, and an error of that first statement is its caller's. Afterwards errors are waited out:
+the watch asks again.
 """
 
 import asyncio
@@ -13,7 +19,13 @@ from uuid import UUID
 
 from forktex_core.flow.codec import ANY, Shape
 from forktex_core.flow.engine.wakeup import channel
-from forktex_core.flow.errors import RunCancelled, RunFailed, RunHalted, RunNotFoundError
+from forktex_core.flow.errors import (
+    PayloadError,
+    RunCancelled,
+    RunFailed,
+    RunHalted,
+    RunNotFoundError,
+)
 from forktex_core.flow.store.connection import Link
 from forktex_core.flow.store.store import Store
 
@@ -46,28 +58,32 @@ class Results:
         store: queries on the pool.
         schema: the schema of the tables.
         link: makes a connection of our own, to listen on.
+        listen: whether that connection is a session, which hears notifications.
     """
 
-    def __init__(self, store: Store, schema: str, link: Callable[[str], Link]) -> None:
+    def __init__(
+        self, store: Store, schema: str, link: Callable[[str], Link], *, listen: bool = True
+    ) -> None:
         self._store = store
         self._channel = channel(schema, "done")
         self._link = link("results")
-        self._link.on_connect = self._listen
+        if listen:
+            self._link.on_connect = self._listen
         self._waiting: dict[UUID, list[asyncio.Future[Outcome]]] = {}
-        self._news = asyncio.Event()
+        self._unsure: set[UUID] = set()
         self._ended: set[UUID] = set()
-        self._task: asyncio.Task[None] | None = None
+        self._asking: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
 
     async def wait(self, run_id: UUID, timeout: float | None) -> Outcome:
         """Return how a run ended, as soon as it has."""
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(run_id, []).append(future)
+        self._unsure.add(run_id)
         try:
-            if self._task is None:
-                self._task = asyncio.create_task(self._watch(), name="flow results")
-            await self._ask([run_id])
-            if not future.done() and await self._store.run_status(run_id) is None:
-                raise RunNotFoundError(run_id)
+            if self._watching is None:
+                self._watching = asyncio.create_task(self._watch(), name="flow results")
+            self._ask_soon()
             async with asyncio.timeout(timeout):
                 return await future
         except TimeoutError:
@@ -75,24 +91,29 @@ class Results:
                 f"run {run_id} has not ended within {timeout:g} s; it goes on"
             ) from None
         finally:
-            waiting = self._waiting.get(run_id, [])
-            if future in waiting:
-                waiting.remove(future)
-            if not waiting:
-                self._waiting.pop(run_id, None)
+            self._withdraw(run_id, future)
+
+    def _withdraw(self, run_id: UUID, future: "asyncio.Future[Outcome]") -> None:
+        waiting = self._waiting.get(run_id, [])
+        if future in waiting:
+            waiting.remove(future)
+        if not waiting:
+            self._waiting.pop(run_id, None)
+            self._unsure.discard(run_id)
 
     def ended_here(self, runs: list[UUID]) -> None:
         """Take note of runs that a worker of this process ended."""
         self._ended.update(run for run in runs if run in self._waiting)
         if self._ended:
-            self._news.set()
+            self._ask_soon()
 
     async def close(self) -> None:
         """Stop watching; safe to repeat."""
-        task, self._task = self._task, None
-        if task is not None:
+        tasks = [task for task in (self._watching, self._asking) if task is not None]
+        self._watching = self._asking = None
+        for task in tasks:
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._link.close()
 
     async def _listen(self, raw: Any) -> None:
@@ -102,33 +123,55 @@ class Results:
         self.ended_here([UUID(text) for text in payload.split(",")])
 
     async def _watch(self) -> None:
+        """Keep listening, and ask about all once in a while: a lost notification costs a second."""
         while True:
             try:
-                await self._link.fetch(
-                    "SELECT 1"
-                )  # connects, and keeps a lost connection from going unnoticed
-                async with asyncio.timeout(_ASK_EVERY):
-                    await self._news.wait()
-            except TimeoutError:
-                self._ended.update(self._waiting)
+                await self._link.fetch("SELECT 1")  # connects; a lost connection is noticed
             except Exception as error:  # noqa: BLE001 - asking goes on without notifications
                 _logger.debug("not listening for ends of runs: %s", error)
-                self._ended.update(self._waiting)
-                await asyncio.sleep(_ASK_EVERY)
-            self._news.clear()
-            asked, self._ended = list(self._ended), set()
-            try:
-                await self._ask(asked)
-            except Exception as error:  # noqa: BLE001 - the next round asks again
-                _logger.debug("ends of runs not read: %s", error)
+            await asyncio.sleep(_ASK_EVERY)
+            self.ended_here(list(self._waiting))
 
-    async def _ask(self, runs: list[UUID]) -> None:
-        if not runs:
+    def _ask_soon(self) -> None:
+        if self._asking is None:
+            self._asking = asyncio.create_task(self._ask_all(), name="flow results asking")
+
+    async def _ask_all(self) -> None:
+        """One statement at a time, about everything that gathered while the last one ran."""
+        try:
+            while self._ended or self._unsure:
+                unsure, self._unsure = self._unsure, set()
+                asked, self._ended = self._ended | unsure, set()
+                await self._ask(asked, unsure)
+        finally:
+            self._asking = None
+
+    async def _ask(self, asked: set[UUID], unsure: set[UUID]) -> None:
+        try:
+            rows = await self._store.outcomes(list(asked), [run in unsure for run in asked])
+        except Exception as error:  # noqa: BLE001 - who asked for the first time is told, the others are asked about again
+            _logger.debug("ends of runs not read: %s", error)
+            for run in unsure:
+                self._settle(run, error)
             return
-        for row in await self._store.outcomes(runs):
-            outcome = Outcome(
-                row["workflow"], row["version"], row["status"], row["output"], row["error"]
-            )
-            for future in self._waiting.pop(row["id"], []):
-                if not future.done():
-                    future.set_result(outcome)
+        for row in rows:
+            if row["status"] is None:
+                self._settle(row["id"], RunNotFoundError(row["id"]))
+            else:
+                self._settle(row["id"], self._outcome(row))
+
+    def _outcome(self, row: Any) -> Outcome | PayloadError:
+        try:
+            output, error = self._store.decode(row["output"]), self._store.decode(row["error"])
+        except PayloadError as fault:
+            return fault
+        return Outcome(row["workflow"], row["version"], row["status"], output, error)
+
+    def _settle(self, run_id: UUID, outcome: Outcome | Exception) -> None:
+        for future in self._waiting.pop(run_id, []):
+            if future.done():
+                continue
+            if isinstance(outcome, Exception):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)

@@ -181,10 +181,12 @@ class RunLoop(asyncio.AbstractEventLoop):
         context.run(branch_of_task.set, Branch(parent.next_key() + "."))
         return self._task(coro, name, context)
 
-    def create_main_task(self, coro: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Begin the body itself, on the root branch."""
+    def create_main_task(
+        self, coro: Coroutine[Any, Any, Any], branch: Branch | None = None
+    ) -> asyncio.Task[Any]:
+        """Begin the body itself, on the root branch, or what follows it on another."""
         context = contextvars.copy_context()
-        context.run(branch_of_task.set, self.root)
+        context.run(branch_of_task.set, branch or self.root)
         return self._task(coro, "body", context)
 
     def _task(

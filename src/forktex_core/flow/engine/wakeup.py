@@ -28,8 +28,9 @@ def channel(schema: str, purpose: str) -> str:
 class Notifier:
     """Sends wake-ups of one process.
 
-    Channel ``wake``: ``w<queue>`` (work is due there) and ``s<worker id>:<run id>`` (a claimed run
-    got a signal). Channel ``done``: ids of runs that ended, separated by commas.
+    Channel ``wake``: ``w<queue>`` (work is due there), ``s<worker id>:<run id>`` (a claimed run got
+    a signal) and ``r<worker id>`` (a run was taken from that worker). Channel ``done``: ids of runs
+    that ended, separated by commas.
     """
 
     def __init__(self, store: Any, schema: str) -> None:
@@ -48,6 +49,11 @@ class Notifier:
     def signalled(self, worker: int, run_id: UUID) -> None:
         """Say that a claimed run got a signal."""
         self._messages[(self._wake, f"s{worker}:{run_id}")] = None
+        self._start()
+
+    def revoked(self, worker: int) -> None:
+        """Say that a run was taken from a worker."""
+        self._messages[(self._wake, f"r{worker}")] = None
         self._start()
 
     def done(self, runs: list[UUID]) -> None:

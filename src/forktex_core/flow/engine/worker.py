@@ -23,20 +23,29 @@ import logging
 import os
 import socket
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, override
 from uuid import UUID
 
 from forktex_core.flow.engine.endings import Endings
-from forktex_core.flow.engine.execution import Execution, Host
+from forktex_core.flow.engine.execution import Execution
+from forktex_core.flow.engine.host import Host
 from forktex_core.flow.engine.journal import JournalWriter
 from forktex_core.flow.engine.leader import Leader
+from forktex_core.flow.engine.outcome import Outcome, error_text
+from forktex_core.flow.engine.pruning import Exporter, Prune
 from forktex_core.flow.engine.pulse import Clock, Identity, Pulse, until_reached
+from forktex_core.flow.engine.timetable import FireSchedules
+from forktex_core.flow.engine.transaction import Transactions
 from forktex_core.flow.engine.wakeup import Notifier
 from forktex_core.flow.replay import Entry
+from forktex_core.flow.store.base import Codec
 from forktex_core.flow.store.connection import Link
+from forktex_core.flow.store.effects import Effect, NewValue, Woken
+from forktex_core.flow.store.retention import RetentionStore
 from forktex_core.flow.store.rows import Claimed, Signal
+from forktex_core.flow.store.schedules import ScheduleStore
 from forktex_core.flow.store.store import Store
 from forktex_core.flow.workflow import Registry
 
@@ -99,12 +108,16 @@ class Worker(Host):
         max_payload: int,
         session_lock: bool,
         on_finished: Callable[[list[UUID]], None],
+        transactions: Transactions,
+        codec: Codec | None = None,
+        export: Callable[[], Exporter | None] = lambda: None,
     ) -> None:
         self.settings = settings
         self.max_payload = max_payload
         self.hold = settings.hold
+        self.transactions = transactions
         self.draining = False
-        self._registry = registry
+        self.registry = registry
         self._notifier = notifier
         self._pool_store = pool_store
         self._on_run_finished = on_finished
@@ -112,21 +125,18 @@ class Worker(Host):
         self._links = {
             purpose: link(purpose) for purpose in ("pulse", "claims", "journal", "endings")
         }
-        stores = {purpose: Store(connection, schema) for purpose, connection in self._links.items()}
+        stores = {name: Store(link, schema, codec) for name, link in self._links.items()}
         self._claim_store = stores["claims"]
         self._identity = _identify(settings, registry)
         self._pulse = Pulse(
             self._links["pulse"], schema, self._identity, self._clock,
             session_lock=session_lock, on_notify=self._heard, on_new_life=self._new_life,
         )  # fmt: skip
-        self._leader = Leader(
-            pool_store, schema, session_lock=session_lock, lease=settings.lease,
-            on_freed=self._freed,
-        )  # fmt: skip
-        self._journal = JournalWriter(stores["journal"], self._worker_id, self._lost)
+        self._leader = self._candidate(schema, export, session_lock=session_lock)
+        self._journal = JournalWriter(stores["journal"], self._worker_id, self.lost, self.woken)
         self._endings = Endings(
             stores["endings"], self._worker_id, on_finished=self._finished, on_parked=self._parked,
-            on_released=self._forget, on_lost=self._lost,
+            on_continued=self._continued, on_released=self._forget, on_lost=self.lost,
         )  # fmt: skip
         self._active: dict[UUID, Execution] = {}
         self._warm: OrderedDict[UUID, Execution] = OrderedDict()
@@ -135,6 +145,9 @@ class Worker(Host):
         self._maybe_due = asyncio.Event()
         self._slot_free = asyncio.Event()
         self._pulse_now = asyncio.Event()
+        self._claiming = asyncio.Lock()
+        self._revoked: set[UUID] = set()
+        self._check_revoked = asyncio.Event()
         self._stop = asyncio.Event()
         self._stop_hard = asyncio.Event()
         self._due_alarm: asyncio.TimerHandle | None = None
@@ -142,7 +155,19 @@ class Worker(Host):
         self.ready = asyncio.Event()
         self.stopped = asyncio.Event()
 
+    def _candidate(
+        self, schema: str, export: Callable[[], Exporter | None], *, session_lock: bool
+    ) -> Leader:
+        store = self._pool_store
+        return Leader(
+            store, schema, session_lock=session_lock, lease=self.settings.lease,
+            on_freed=self._freed, on_told=self._told, on_finished=self._ended_by_leader,
+            fire=FireSchedules(store.beside(ScheduleStore), self._freed),
+            prune=Prune(store.beside(RetentionStore), export),
+        )  # fmt: skip
+
     @property
+    @override
     def worker_id(self) -> int:
         """The id of the present life in the database."""
         return self._pulse.worker_id
@@ -168,6 +193,7 @@ class Worker(Host):
                 "pulse": self._pulse_loop(),
                 "claims": self._claim_loop(),
                 "signals": self._signal_loop(),
+                "revocations": self._revocation_loop(),
                 "journal": self._journal.run(),
                 "endings": self._endings.run(),
                 "leader": self._leader.run(),
@@ -197,6 +223,10 @@ class Worker(Host):
             self._signalled.add(run_id)
             self._check_signals.set()
 
+    def local_revocation(self) -> None:
+        """Take note that a run was taken from a worker of this process."""
+        self._pulse_now.set()
+
     # execution.Host
 
     @override
@@ -204,14 +234,18 @@ class Worker(Host):
         return self._clock.now()
 
     @override
-    def append(self, execution: Execution, entry: Entry, taken: int | None) -> None:
-        self._journal.append((execution, entry, taken))
+    def append(
+        self, execution: Execution, entry: Entry, taken: int | None, effects: Sequence[Effect]
+    ) -> None:
+        self._journal.append((execution, entry, taken, effects))
 
     @override
-    def finish(
-        self, execution: Execution, status: str, output: str | None, error: str | None
-    ) -> None:
-        self._endings.finish((execution, status, output, error))
+    def show(self, value: NewValue) -> None:
+        self._journal.show(value)
+
+    @override
+    def finish(self, execution: Execution, result: Outcome) -> None:
+        self._endings.finish((execution, result))
 
     @override
     def park(self, execution: Execution, due: float | None, waiting_for: str) -> None:
@@ -223,11 +257,31 @@ class Worker(Host):
     def release(self, execution: Execution) -> None:
         self._endings.release(execution)
 
+    @override
+    def lost(self, execution: Execution) -> None:
+        _logger.warning("run %s was taken from this worker: dropped here", execution.run_id)
+        self._forget(execution)
+        self._pulse_now.set()
+
+    @override
+    def woken(self, woken: list[Woken]) -> None:
+        """Tell those whom a statement of ours concerns."""
+        self._ended([w.run_id for w in woken if w.part == "e" and w.run_id is not None])
+        queues: set[str] = set()
+        for w in woken:
+            if w.run_id is None or w.worker_id is None:
+                queues.update(() if w.part == "e" or w.queue is None else (w.queue,))
+            elif w.worker_id == self.worker_id:
+                self.local_signal(w.run_id)
+            else:
+                self._notifier.signalled(w.worker_id, w.run_id)
+        self._freed(list(queues))
+
     # Lives
 
     async def _register(self) -> None:
         await self._pool_store.register_definitions(
-            [(w.name, w.version, w.lane, w.kind) for w in self._registry]
+            [(w.name, w.version, w.lane, w.kind) for w in self.registry]
         )
         await self._pulse.begin()
 
@@ -255,6 +309,9 @@ class Worker(Host):
                 self._set_due_alarm(row["next_due"].timestamp())
             for run_id in row["stale"] or ():
                 self.local_signal(run_id)
+            if row["revoked"]:
+                self._revoked.update(row["revoked"])
+                self._check_revoked.set()
             if self.real_loop.time() < self._unsure_until:
                 await until_reached("worker", self._reconcile)
             self._pulse_now.clear()
@@ -291,6 +348,19 @@ class Worker(Host):
             worker, _, run_id = payload[1:].partition(":")
             if worker == str(self.worker_id):
                 self.local_signal(UUID(run_id))
+        elif payload == f"r{self.worker_id}":
+            self.local_revocation()
+
+    def _told(self, workers: list[int], runs: list[UUID]) -> None:
+        for worker, run_id in zip(workers, runs, strict=True):
+            if worker == self.worker_id:
+                self.local_signal(run_id)
+            else:
+                self._notifier.signalled(worker, run_id)
+
+    def _ended_by_leader(self, runs: list[UUID]) -> None:
+        self._on_run_finished(runs)
+        self._notifier.done(runs)
 
     def _freed(self, queues: list[str]) -> None:
         for queue in queues:
@@ -313,10 +383,14 @@ class Worker(Host):
 
     async def _claim(self, slots: int) -> bool:
         """Claim up to so many runs; say whether there may be more."""
+        async with self._claiming:
+            return await self._claim_and_begin(slots)
+
+    async def _claim_and_begin(self, slots: int) -> bool:
         worker = self.worker_id
         warm = {run_id: execution.claim for run_id, execution in self._warm.items()}
         try:
-            claimed = await self._claim_store.claim_runs(
+            claimed, again = await self._claim_store.claim_runs(
                 worker, self._identity.queues, self._identity.lanes, slots, warm
             )
         except Exception as error:  # noqa: BLE001 - the tick asks again; claims that took effect are found by the life's end
@@ -327,6 +401,8 @@ class Worker(Host):
             return False
         for run in claimed:
             self._begin(run)
+        if again is not None:
+            self._set_due_alarm(again)
         return len(claimed) >= slots
 
     def _begin(self, run: Claimed) -> None:
@@ -336,7 +412,7 @@ class Worker(Host):
         else:
             if execution is not None:
                 execution.seal()
-            workflow = self._registry.find(run.workflow, run.version)
+            workflow = self.registry.find(run.workflow, run.version)
             if workflow is None:  # a lane that this process never offered
                 _logger.error(
                     "claimed run %s of %s@%s, which is not served here",
@@ -347,7 +423,33 @@ class Worker(Host):
                 return
             execution = Execution(self, workflow, run)
         self._active[run.run_id] = execution
-        execution.wake()
+        if run.fault is not None:
+            self._halt(execution, run.fault)
+        else:
+            execution.wake()
+
+    def _halt(self, execution: Execution, fault: Exception) -> None:
+        self.finish(execution, Outcome("paused", None, error_text(fault)))
+
+    async def _revocation_loop(self) -> None:
+        """Drop runs that were taken from this worker. Only when no claim is under way (its answer
+        may hold one of them) and no flush (it may hold an entry of one) may they be claimed again.
+        """
+        while True:
+            await self._check_revoked.wait()
+            self._check_revoked.clear()
+            async with self._claiming:
+                runs, self._revoked = list(self._revoked), set()
+                for run_id in runs:
+                    for held in (self._active.get(run_id), self._warm.pop(run_id, None)):
+                        if held is not None:
+                            self._forget(held)
+                await self._journal.settled()
+                await until_reached(
+                    "revocations",
+                    functools.partial(self._pool_store.acknowledge_revoked, self.worker_id, runs),
+                )
+            self._maybe_due.set()
 
     async def _signal_loop(self) -> None:
         while True:
@@ -363,51 +465,55 @@ class Worker(Host):
             for run_id in asked:
                 if (execution := self._active.get(run_id)) is not None:
                     signals = found.get(run_id, [])
+                    if fault := next((s.fault for s in signals if s.fault), None):
+                        self._halt(execution, fault)
+                        continue
                     execution.deliver_signals(signals, signals[-1].no if signals else 0)
 
     # Ends
 
-    def _finished(self, executions: list[Execution], woken: list[Any]) -> None:
+    def _finished(self, executions: list[Execution], woken: list[Woken]) -> None:
         for execution in executions:
             self._forget(execution)
-        ended = [e.run_id for e in executions]
-        if ended:
-            self._on_run_finished(ended)
-            self._notifier.done(ended)
-        for row in woken:
-            if row["parent_worker"] == self.worker_id:
-                self.local_signal(row["parent_id"])
-            elif row["parent_worker"] is not None:
-                self._notifier.signalled(row["parent_worker"], row["parent_id"])
-            else:
-                self._freed([row["parent_queue"]])
+        self._ended([e.run_id for e in executions])
+        self.woken(woken)
+
+    def _ended(self, runs: list[UUID]) -> None:
+        if runs:
+            self._on_run_finished(runs)
+            self._notifier.done(runs)
+
+    def _continued(self, executions: list[Execution]) -> None:
+        for execution in executions:
+            self._forget(execution)
+        self._freed(list({e.queue for e in executions}))
 
     def _parked(self, execution: Execution, outcome: str) -> None:
         if outcome == "lost":
-            self._lost(execution)
+            self.lost(execution)
         elif outcome == "stale":
             execution.parked = False
             self._signalled.add(execution.run_id)
             self._check_signals.set()
         else:
             self._active.pop(execution.run_id, None)
-            self._slot_free.set()
+            self._make_room(execution)
             self._warm[execution.run_id] = execution
             while len(self._warm) > self.settings.warm:
                 self._warm.popitem(last=False)[1].seal()
             if execution.next_due is not None and execution.next_due - self.now() < 2 * _TICK:
                 self._pulse_now.set()
 
-    def _lost(self, execution: Execution) -> None:
-        _logger.warning("run %s was taken from this worker: dropped here", execution.run_id)
-        self._forget(execution)
-        self._pulse_now.set()
-
     def _forget(self, execution: Execution) -> None:
         execution.seal()
         if self._active.get(execution.run_id) is execution:
             del self._active[execution.run_id]
+        self._make_room(execution)
+
+    def _make_room(self, execution: Execution) -> None:
         self._slot_free.set()
+        if execution.limited:  # its queue may let another one through now
+            self._maybe_due.set()
 
     def _seal_all(self) -> None:
         for execution in [*self._active.values(), *self._warm.values()]:

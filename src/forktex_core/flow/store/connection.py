@@ -63,13 +63,18 @@ def is_refusal(error: BaseException) -> bool:
     return isinstance(error, ValueError)
 
 
-async def connect(dsn: str, application: str, **settings: str) -> Any:
-    """Open one connection; raise DatabaseUnavailableError when there is none to be had."""
+async def connect(dsn: str, application: str, *, session: bool = True) -> Any:
+    """Open one connection; raise DatabaseUnavailableError when there is none to be had.
+
+    Without ``session`` it leads to a transaction pooler: no prepared statements, no settings.
+    """
+    settings = {"application_name": application, **_KEEPALIVE} if session else {}
     try:
         return await asyncpg.connect(
             dsn,
             timeout=10,
-            server_settings={"application_name": application, **_KEEPALIVE, **settings},
+            statement_cache_size=100 if session else 0,
+            server_settings=settings,
         )
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
         raise DatabaseUnavailableError(address(dsn), error) from error
@@ -157,7 +162,7 @@ class Link:
 
     async def _open(self) -> None:
         self._statements.clear()
-        self.raw = await connect(self._dsn, self._application)
+        self.raw = await connect(self._dsn, self._application, session=self._prepared)
         if self.on_connect is not None:
             await self.on_connect(self.raw)
 

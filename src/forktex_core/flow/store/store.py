@@ -7,52 +7,61 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from forktex_core.flow.errors import PayloadError
 from forktex_core.flow.replay import Entry
-from forktex_core.flow.store.connection import Statements
-from forktex_core.flow.store.rows import Claimed, Signal
-from forktex_core.flow.store.sql import queries
+from forktex_core.flow.store.effects import EffectQueries, Woken, woken
+from forktex_core.flow.store.rows import Claimed, NewRun, NewRuns, Signal
 
 
-class Store:
-    """The queries of a schema, run on a pool or on a link."""
-
-    def __init__(self, statements: Statements, schema: str) -> None:
-        self._run = statements.fetch
-        self._sql = queries(schema)
-
-    async def _rows(self, name: str, *args: Any) -> list[Any]:
-        return await self._run(self._sql[name], *args)
-
-    async def _row(self, name: str, *args: Any) -> Any:
-        rows = await self._run(self._sql[name], *args)
-        return rows[0] if rows else None
+class Store(EffectQueries):
+    """The queries of runs, journals, signals, workers and the leader."""
 
     # Runs, as callers see them
 
-    async def insert_run(self, *columns: Any) -> bool:
-        """Insert a run; False when its idempotency key is taken."""
-        return await self._row("insert_run", *columns) is not None
+    async def insert_run(self, run: NewRun) -> bool:
+        """Insert a run; False when one of its keys is taken."""
+        return await self._row("insert_run", *self.run_columns(run)) is not None
 
-    async def insert_runs(self, *columns: Any) -> None:
+    def run_columns(self, run: NewRun) -> tuple[Any, ...]:
+        """Return the arguments of the query that inserts a run."""
+        return (
+            run.id, run.workflow, run.version, run.lane, run.queue, run.priority, run.due,
+            self.encode(run.input), run.metadata, run.idempotency_key, run.key,
+            run.deduplication_key, run.timeout, run.delay,
+        )  # fmt: skip
+
+    async def insert_runs(self, runs: NewRuns) -> None:
         """Insert many runs of one definition."""
-        await self._rows("insert_runs", *columns)
+        texts = [self.encode(text) for text in runs.inputs]
+        await self._rows("insert_runs_array", *self.runs_columns(runs), runs.ids, texts)
 
-    async def run_by_idempotency_key(self, workflow: str, key: str) -> UUID | None:
-        """Return the run that holds an idempotency key."""
-        row = await self._row("run_by_idempotency_key", workflow, key)
+    def runs_columns(self, runs: NewRuns) -> tuple[Any, ...]:
+        """Return the arguments that all runs of one statement share."""
+        return (
+            runs.workflow, runs.version, runs.lane, runs.queue, runs.priority, runs.due,
+            runs.metadata, runs.key, runs.timeout, runs.delay,
+        )  # fmt: skip
+
+    async def run_by_key(self, run: NewRun) -> UUID | None:
+        """Return the run that holds an idempotency or deduplication key."""
+        row = await self._row(
+            "run_by_key", run.workflow, run.idempotency_key, run.queue, run.deduplication_key
+        )
         return None if row is None else UUID(bytes=row["id"].bytes)
 
-    async def outcomes(self, runs: Sequence[UUID]) -> list[Any]:
-        """Return the rows of those runs that ended or stand still."""
-        return await self._rows("outcomes", runs)
+    async def outcomes(self, runs: Sequence[UUID], unsure: Sequence[bool]) -> list[Any]:
+        """Return the rows of those runs that ended or stand still; of an ``unsure`` one that is not
+        there, a row without a status.
+        """
+        return await self._rows("outcomes", runs, unsure)
 
     async def run_status(self, run_id: UUID) -> Any:
-        """Return name, version and status of a run, or None."""
+        """Return what a run is and how it stands, or None."""
         return await self._row("run_status", run_id)
 
     async def send_signal(self, run_id: UUID, name: str, payload: str, key: str | None) -> Any:
         """Put a signal into a run's inbox; return outcome, status, worker_id and queue."""
-        return await self._row("send_signal", run_id, name, payload, key)
+        return await self._row("send_signal", run_id, name, self.encode_signal(name, payload), key)
 
     async def journal(self, run_id: UUID) -> list[Any]:
         """Return a run's journal."""
@@ -61,6 +70,10 @@ class Store:
     async def latest_definition(self, workflow: str, version: int | None) -> Any:
         """Return version and lane of a definition that some worker registered, or None."""
         return await self._row("latest_definition", workflow, version)
+
+    async def database_time(self) -> datetime:
+        """Return the database's time."""
+        return (await self._row("database_time"))["now"]  # type: ignore[no-any-return]
 
     async def notify(self, messages: Iterable[tuple[str, str]]) -> None:
         """Send notifications, (channel, payload) each."""
@@ -71,21 +84,40 @@ class Store:
 
     async def claim_runs(
         self, worker: int, queues: list[str], lanes: list[str], slots: int, warm: dict[UUID, int]
-    ) -> list[Claimed]:
-        """Claim due runs; journals come for those that aren't warm."""
+    ) -> tuple[list[Claimed], float | None]:
+        """Claim due runs; journals come for those that aren't warm. Also return when it pays to ask
+        again, if a queue's limit held something back.
+        """
         rows = await self._rows(
             "claim_runs", worker, queues, lanes, slots, list(warm), list(warm.values())
         )
         claimed: dict[UUID, Claimed] = {}
+        again = None
         for row in rows:
-            if row["part"] == "r":
+            if row["part"] == "n":
+                again = row["at"].timestamp()
+            elif row["part"] == "r":
                 claimed[row["run_id"]] = _claimed(row)
             elif row["part"] == "j":
                 claimed[row["run_id"]].entries.append(_entry(row))
             else:
-                signal = Signal(row["no"], row["name"], row["value"], row["at"].timestamp())
-                claimed[row["run_id"]].signals.append(signal)
-        return list(claimed.values())
+                claimed[row["run_id"]].signals.append(
+                    Signal(row["no"], row["name"], row["value"], row["at"].timestamp())
+                )
+        if self._codec is not None:
+            for run in claimed.values():
+                self._decode_claimed(run)
+        return list(claimed.values()), again
+
+    def _decode_claimed(self, run: Claimed) -> None:
+        try:
+            run.input = self.decode(run.input)
+            for entry in run.entries:
+                entry.value = self.decode(entry.value)
+            for signal in run.signals:
+                signal.payload = self.decode_signal(signal.name, signal.payload)
+        except PayloadError as error:
+            run.fault = error
 
     async def park_runs(
         self, worker: int, parks: Sequence[tuple[UUID, int, int, float | None, str]]
@@ -99,12 +131,22 @@ class Store:
         return {row["run_id"]: row["outcome"] for row in rows}
 
     async def finish_runs(
-        self, worker: int, endings: Sequence[tuple[UUID, int, str, str | None, str | None]]
-    ) -> list[Any]:
-        """End runs, (id, claim, status, output, error) each; return the rows of those that were
-        still ours.
+        self,
+        worker: int,
+        endings: Sequence[tuple[UUID, int, str, str | None, str | None]],
+        closing: Sequence[UUID] = (),
+        cancel: str = "",
+        terminate: str = "",
+    ) -> list[Woken]:
+        """End runs, (id, claim, status, output, error) each; return those that were still ours, and
+        who is to be told.
+
+        The children of ``closing`` get the payload ``cancel`` or ``terminate``, by their policy.
         """
-        return await self._rows("finish_runs", worker, *zip(*endings, strict=True))
+        rows = [(*e[:3], self.encode(e[3]), self.encode(e[4])) for e in endings]
+        columns = zip(*rows, strict=True)
+        found = await self._rows("finish_runs", worker, *columns, list(closing), cancel, terminate)
+        return [woken(row) for row in found]
 
     async def claims_of(self, runs: Sequence[UUID]) -> list[Any]:
         """Return id, claim and status of runs."""
@@ -124,15 +166,23 @@ class Store:
         found: dict[UUID, list[Signal]] = {}
         for row in await self._rows("open_signals", list(runs), list(runs.values())):
             signal = Signal(row["no"], row["name"], row["payload"], row["sent_at"].timestamp())
+            try:
+                signal.payload = self.decode_signal(signal.name, signal.payload)
+            except PayloadError as error:
+                signal.fault = error
             found.setdefault(row["run_id"], []).append(signal)
         return found
 
     # Journal
 
     async def append_entries(
-        self, worker: int, rows: Sequence[tuple[Any, ...]], taken: Sequence[tuple[UUID, int]]
+        self, worker: int, rows: Sequence[tuple[Any, ...]], taken: Sequence[tuple[UUID, int, int]]
     ) -> int:
-        """Append entries (and mark signals as taken); return how many rows were new."""
+        """Append entries (and mark signals as taken, each by the entry of a number); return how
+        many rows were new.
+        """
+        if self._codec is not None:
+            rows = [(*row[:6], self.encode(row[6]), *row[7:]) for row in rows]
         columns = zip(*rows, strict=True)
         if not taken:
             row = await self._row("append_entries", worker, *columns)
@@ -181,11 +231,24 @@ class Store:
             "tick", worker, lock_class, queues, lanes, list(seen), list(seen.values()), lead
         )
 
+    async def acknowledge_revoked(self, worker: int, runs: list[UUID]) -> None:
+        """Say that nothing of runs that were taken from a worker is under way there any more."""
+        await self._rows("acknowledge_revoked", worker, runs)
+
     async def do_chores(
-        self, worker: int, term: int, lock_class: int | None, *, trust_locks: bool, lease: timedelta
+        self,
+        worker: int,
+        term: int,
+        lock_class: int | None,
+        *,
+        trust_locks: bool,
+        lease: timedelta,
+        grace: timedelta,
     ) -> Any:
-        """Hand on the runs of workers that are gone; return in_office, ended and queues."""
-        return await self._row("do_chores", worker, term, lock_class, trust_locks, lease)
+        """Hand on the runs of workers that are gone, tell runs whose time is up; return in_office,
+        ended, queues, told_workers, told_runs, finished and schedules_due.
+        """
+        return await self._row("do_chores", worker, term, lock_class, trust_locks, lease, grace)
 
     async def resign(self, worker: int) -> None:
         """Leave the leader's office."""
@@ -209,6 +272,9 @@ def _claimed(row: Any) -> Claimed:
         parent_id=row["parent_id"],
         parent_key=row["parent_key"],
         metadata=row["metadata"],
+        generation=row["attempt"],
+        limited=row["failed"],
+        seed=row["key"] or str(row["run_id"]),
     )
 
 

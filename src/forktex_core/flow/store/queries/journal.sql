@@ -11,7 +11,7 @@ WITH fence AS MATERIALIZED (
     SELECT e.run_id, e.key, e.seq, e.kind, e.name, e.failed, e.value::json, e.claim, e.attempt, $1,
            to_timestamp(e.started_at), to_timestamp(e.at)
     FROM fence, unnest($2::uuid[], $3::text[], $4::integer[], $5::text[], $6::text[], $7::boolean[], $8::text[],
-                       $9::integer[], $10::smallint[], $11::float8[], $12::float8[])
+                       $9::integer[], $10::integer[], $11::float8[], $12::float8[])
          AS e(run_id, key, seq, kind, name, failed, value, claim, attempt, started_at, at)
     WHERE NOT e.run_id = ANY (fence.revoked)
     ON CONFLICT (run_id, key) DO NOTHING RETURNING 1
@@ -26,13 +26,13 @@ WITH fence AS MATERIALIZED (
     SELECT e.run_id, e.key, e.seq, e.kind, e.name, e.failed, e.value::json, e.claim, e.attempt, $1,
            to_timestamp(e.started_at), to_timestamp(e.at)
     FROM fence, unnest($2::uuid[], $3::text[], $4::integer[], $5::text[], $6::text[], $7::boolean[], $8::text[],
-                       $9::integer[], $10::smallint[], $11::float8[], $12::float8[])
+                       $9::integer[], $10::integer[], $11::float8[], $12::float8[])
          AS e(run_id, key, seq, kind, name, failed, value, claim, attempt, started_at, at)
     WHERE NOT e.run_id = ANY (fence.revoked)
     ON CONFLICT (run_id, key) DO NOTHING RETURNING 1
 ), taken AS (
-    UPDATE {schema}.signal s SET taken = true
-    FROM fence, unnest($13::uuid[], $14::bigint[]) AS t(run_id, no)
+    UPDATE {schema}.signal s SET taken = true, taken_seq = t.seq
+    FROM fence, unnest($13::uuid[], $14::bigint[], $15::integer[]) AS t(run_id, no, seq)
     WHERE s.run_id = t.run_id AND s.no = t.no AND NOT t.run_id = ANY (fence.revoked)
 ) SELECT count(*) FROM added
 
@@ -41,6 +41,14 @@ WITH fence AS MATERIALIZED (
 SELECT j.run_id, j.key FROM {schema}.journal j
 JOIN unnest($2::uuid[], $3::text[], $4::integer[], $5::integer[]) AS e(run_id, key, seq, claim)
   ON j.run_id = e.run_id AND j.key = e.key AND j.seq = e.seq AND j.claim = e.claim AND j.worker_id = $1
+
+-- name: append_effects
+-- The same, for a batch in which runs are started, signals sent or values published as well.
+SELECT * FROM {schema}.append_effects($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
+    $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36)
+
+-- name: settle_entry
+SELECT * FROM {schema}.settle_entry($1, $2)
 
 -- name: journal
 -- A run's journal in the order in which it was made.

@@ -18,11 +18,11 @@ SELECT {schema}.end_worker($1, $2) AS queues
 SELECT * FROM {schema}.tick($1, $2, $3, $4, $5, $6, $7)
 
 -- name: do_chores
-SELECT * FROM {schema}.do_chores($1, $2, $3, $4, $5)
+SELECT * FROM {schema}.do_chores($1, $2, $3, $4, $5, $6)
 
 -- name: resign
 -- A leader that stops leaves the office empty, so that the next one need not wait for anything.
-UPDATE {schema}.leader SET worker_id = NULL WHERE worker_id = $1
+UPDATE {schema}.leader SET worker_id = NULL, locked = false WHERE worker_id = $1
 
 -- name: register_definitions
 INSERT INTO {schema}.definition (workflow, version, lane, kind)
@@ -38,3 +38,10 @@ ORDER BY version DESC LIMIT 1
 -- name: notify
 -- Wake-ups of many channels in one statement, outside every transaction.
 SELECT pg_notify(a.channel, a.payload) FROM unnest($1::text[], $2::text[]) AS a(channel, payload)
+
+-- name: acknowledge_revoked
+-- Nothing of these runs is under way in the worker any more: it may claim them again.
+UPDATE {schema}.worker SET revoked = ARRAY(SELECT x FROM unnest(revoked) x WHERE x <> ALL ($2::uuid[])) WHERE id = $1
+
+-- name: database_time
+SELECT clock_timestamp() AS now

@@ -1,0 +1,230 @@
+# SPDX-FileCopyrightText: 2026 ForkTex
+# SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
+"""Transactional steps: the step's own work and its journal entry in one transaction.
+
+Protocol.
+
+1. The step works on a session over a connection with an open transaction. What it sends and starts
+   is only gathered.
+2. When it has returned, everything that the run appended before is waited for, so nothing that the
+   step was built on can get lost once its effects are visible.
+3. Last before the commit come, in one statement: the fence (the worker's row, locked until the
+   commit), the entry, the runs started, the signals sent, with the rows of their runs locked in id
+   order. So two steps that signal each other's runs never wait for each other in a circle, and hold
+   those locks as shortly as can be.
+4. A commit whose answer was lost is looked up on another connection, by key, claim and attempt,
+   after whoever may still be writing that key is done. What is there then is committed; what is
+   not there never will be, and the step is run again.
+
+A step whose connection was lost is run again at once, without that counting as an attempt: all that
+it did was rolled back. Any other error is the step's own.
+"""
+
+import functools
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from forktex_core.flow.engine.journal import entry_row
+from forktex_core.flow.engine.pulse import until_reached
+from forktex_core.flow.errors import ContextMisuseError, DatabaseUnavailableError
+from forktex_core.flow.store.connection import Backoff, connect
+from forktex_core.flow.store.effects import (
+    Effect,
+    EffectColumns,
+    Woken,
+    effect_answer,
+)
+from forktex_core.flow.store.store import Store
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
+
+    from forktex_core.flow.engine.execution import Execution
+    from forktex_core.flow.engine.operation import StepCall
+    from forktex_core.flow.replay import Entry
+
+_logger = logging.getLogger("forktex_core.flow.transaction")
+_WAIT_FOR_CONNECTION = 3600.0
+
+
+class ConnectionLost(BaseException):
+    """The connection of a transaction is gone, and with it all that was done on it."""
+
+
+class Transaction:
+    """One attempt's connection, session, and what it sends and starts."""
+
+    def __init__(
+        self, connection: "AsyncConnection", session: "AsyncSession", store: Store
+    ) -> None:
+        self._connection = connection
+        self._store = store
+        self.session = session
+        self.effects: list[Effect] = []
+
+    @property
+    def lost(self) -> bool:
+        """Whether the connection is gone."""
+        return self._connection.invalidated or self._connection.closed
+
+    async def write(self, worker: int, run_id: Any, entry: "Entry") -> tuple[int, list[Woken]]:
+        """Add entry and effects; return how many entries were new, and who is to be told."""
+        if not self._connection.in_transaction():
+            raise ContextMisuseError(
+                f"step {entry.name!r} rolled its session back and went on: raise an error instead, "
+                "or use a savepoint (session.begin_nested())"
+            )
+        columns = EffectColumns()
+        columns.add(1, self.effects)
+        arguments = self._store.effect_arguments(worker, [entry_row(run_id, entry)], [], columns)
+        sql = self._store.sql["append_effects"]
+        result = await self._connection.exec_driver_sql(sql, tuple(arguments))
+        return effect_answer(result.mappings())
+
+    async def commit(self) -> None:
+        """Commit."""
+        await self._connection.commit()
+
+    async def close(self) -> None:
+        """Roll back what is not committed, and give the connection back."""
+        try:
+            await self.session.close()
+        finally:
+            await self._connection.close()
+
+
+class Transactions:
+    """The connections of transactional steps, made when the first one is needed.
+
+    Args:
+        dsn: where the database is.
+        prepared: whether statements may be prepared by name (not behind a transaction pooler).
+        size: connections at most; further steps wait.
+        store: how entries are written, and queries on another connection, for a commit whose
+            answer was lost.
+    """
+
+    def __init__(self, dsn: str, store: Store, *, prepared: bool, size: int) -> None:
+        self._dsn, self._prepared, self._size = dsn, prepared, size
+        self._store = store
+        self._engine: AsyncEngine | None = None
+
+    async def begin(self) -> Transaction:
+        """Return a new transaction; waits for a connection."""
+        from sqlalchemy.ext.asyncio import AsyncSession
+
+        connection = await self._open().connect()
+        _ = await connection.begin()
+        session = AsyncSession(
+            connection, expire_on_commit=False, join_transaction_mode="rollback_only"
+        )
+        return Transaction(connection, session, self._store)
+
+    def _open(self) -> "AsyncEngine":
+        if self._engine is None:
+            from sqlalchemy.ext.asyncio import create_async_engine
+
+            self._engine = create_async_engine(
+                "postgresql+asyncpg://",
+                async_creator=functools.partial(
+                    connect, self._dsn, "forktex-flow steps", session=self._prepared
+                ),
+                pool_size=self._size,
+                max_overflow=0,
+                pool_timeout=_WAIT_FOR_CONNECTION,
+            )
+        return self._engine
+
+    async def close(self) -> None:
+        """Close all connections; safe to repeat."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            await engine.dispose()
+
+    async def perform(
+        self,
+        execution: "Execution",
+        call: "StepCall",
+        run: Callable[[Transaction], Awaitable[str]],
+    ) -> None:
+        """Run a step in a transaction until it is committed; raise the step's own error.
+
+        ``run`` does the step's work and returns the text of its result.
+        """
+        backoff = Backoff()
+        while not execution.closed:
+            try:
+                transaction = await self.begin()
+            except (OSError, DatabaseUnavailableError) as error:
+                _logger.warning("step %r waits for the database: %s", call.name, error)
+                await backoff.pause()
+                continue
+            try:
+                await self._attempt(execution, call, transaction, run)
+                return
+            except ConnectionLost as lost:
+                _logger.warning("step %r begins again: %s", call.name, lost)
+            finally:
+                call.committing = False
+                await _close(transaction)
+            await backoff.pause()
+
+    async def _attempt(
+        self,
+        execution: "Execution",
+        call: "StepCall",
+        transaction: Transaction,
+        run: Callable[[Transaction], Awaitable[str]],
+    ) -> None:
+        try:
+            text = await run(transaction)
+            await execution.flushed()
+        except Exception as error:
+            if transaction.lost:
+                raise ConnectionLost(str(error)) from error
+            raise
+        if call.abandoned or execution.closed:
+            return
+        call.committing = True  # from here on nothing interrupts it
+        entry = execution.entry(call, False, text)
+        execution.reserve(entry)
+        durable = False
+        try:
+            durable, woken = await self._commit(execution, transaction, entry)
+        finally:
+            execution.settled(entry, durable)
+        execution.host.woken(woken)
+
+    async def _commit(
+        self, execution: "Execution", transaction: Transaction, entry: "Entry"
+    ) -> tuple[bool, list[Woken]]:
+        worker = execution.host.worker_id
+        committing = False
+        try:
+            added, woken = await transaction.write(worker, execution.run_id, entry)
+            if not added:
+                execution.host.lost(execution)
+                return False, []
+            committing = True
+            await transaction.commit()
+        except Exception as error:
+            if not transaction.lost:
+                raise
+            if committing and await self._committed(execution, worker, entry):
+                return True, []
+            raise ConnectionLost(str(error)) from error
+        return True, woken
+
+    async def _committed(self, execution: "Execution", worker: int, entry: "Entry") -> bool:
+        look = functools.partial(self._store.settle_entry, execution.run_id, entry.key)
+        found: Any = await until_reached(f"the commit of step {entry.name!r}", look)
+        ours = (worker, entry.claim, entry.attempt, entry.seq)
+        return found is not None and tuple(found) == ours
+
+
+async def _close(transaction: Transaction) -> None:
+    try:
+        await transaction.close()
+    except Exception as error:  # noqa: BLE001 - then the connection was gone already
+        _logger.debug("closing a transaction: %s", error)

@@ -1,0 +1,163 @@
+-- SPDX-FileCopyrightText: 2026 ForkTex
+-- SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
+
+-- What an idle worker asks once a second, in one statement: am I alive, do I lead, is anything due now or soon, which of my
+-- runs got signals that no notification told me of, and which were taken from me?
+--
+-- The leader's row is the authority. Its lock is the fast way to learn of a death: when the one in office is known to hold
+-- it and somebody else can take it, that session is gone. A leader that has not been seen for some seconds is replaced in
+-- any case: a frozen one that keeps its lock, and one behind a pooler, where there is no lock (p_lock_class is null).
+CREATE FUNCTION {schema}.tick(p_worker bigint, p_lock_class integer, p_queues text[], p_lanes text[],
+                              p_runs uuid[], p_seen bigint[], p_lead boolean,
+                              OUT alive boolean, OUT term bigint, OUT now timestamptz, OUT next_due timestamptz,
+                              OUT stale uuid[], OUT revoked uuid[])
+LANGUAGE plpgsql SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+#variable_conflict use_column
+DECLARE
+    office record;
+    v_due timestamptz;
+BEGIN
+    UPDATE {schema}.worker w SET heartbeat_at = clock_timestamp() WHERE w.id = p_worker AND w.ended_at IS NULL
+    RETURNING w.revoked INTO revoked;
+    alive := FOUND;
+    now := clock_timestamp();
+    IF NOT alive THEN
+        RETURN;
+    END IF;
+    IF p_lead THEN
+        SELECT l.term, l.worker_id, l.locked, l.worker_id IS NULL OR l.seen_at < clock_timestamp() - interval '5 s' AS vacant
+        INTO office FROM {schema}.leader l;
+        IF office.worker_id = p_worker THEN
+            UPDATE {schema}.leader l SET seen_at = clock_timestamp(),
+                   locked = l.locked OR p_lock_class IS NOT NULL AND pg_try_advisory_lock(p_lock_class, 0)
+            WHERE l.worker_id = p_worker RETURNING l.term INTO term;
+        ELSIF office.vacant OR office.locked AND p_lock_class IS NOT NULL AND pg_try_advisory_lock(p_lock_class, 0) THEN
+            UPDATE {schema}.leader l SET term = l.term + 1, worker_id = p_worker, elected_at = clock_timestamp(),
+                   seen_at = clock_timestamp(), locked = p_lock_class IS NOT NULL AND pg_try_advisory_lock(p_lock_class, 0)
+            WHERE l.term = office.term RETURNING l.term INTO term;
+        END IF;
+    END IF;
+    SELECT min(d.due_at) INTO next_due FROM (
+        WITH RECURSIVE bands AS (
+            SELECT q, l, (SELECT max(r.priority) FROM {schema}.run r
+                          WHERE r.queue = q AND r.lane = l AND r.due_at IS NOT NULL AND r.key IS NULL) AS p
+            FROM unnest(p_queues) q CROSS JOIN unnest(p_lanes) l
+            WHERE NOT EXISTS (SELECT 1 FROM {schema}.queue x WHERE x.name = q AND x.paused)
+            UNION ALL
+            SELECT b.q, b.l, (SELECT max(r.priority) FROM {schema}.run r WHERE r.queue = b.q AND r.lane = b.l
+                              AND r.due_at IS NOT NULL AND r.key IS NULL AND r.priority < b.p)
+            FROM bands b WHERE b.p IS NOT NULL
+        )
+        SELECT (SELECT r.due_at FROM {schema}.run r
+                WHERE r.queue = b.q AND r.lane = b.l AND r.priority = b.p AND r.due_at IS NOT NULL AND r.key IS NULL
+                ORDER BY r.due_at LIMIT 1) AS due_at FROM bands b WHERE b.p IS NOT NULL) d;
+    -- Runs with a key: what is pending is due, what waits has a time.
+    SELECT min(least((SELECT r.due_at FROM {schema}.run r WHERE r.queue = x.name AND r.lane = l AND r.key IS NOT NULL
+                        AND r.status = 'pending' ORDER BY r.key LIMIT 1),
+                     (SELECT r.due_at FROM {schema}.run r WHERE r.queue = x.name AND r.lane = l AND r.key IS NOT NULL
+                        AND r.status = 'waiting' AND r.due_at IS NOT NULL ORDER BY r.due_at LIMIT 1)))
+    INTO v_due FROM {schema}.queue x CROSS JOIN unnest(p_lanes) l WHERE x.name = ANY (p_queues) AND NOT x.paused;
+    next_due := least(next_due, v_due);
+    SELECT array_agg(r.id) INTO stale FROM unnest(p_runs, p_seen) AS a(id, seen)
+    JOIN {schema}.run r ON r.id = a.id AND r.worker_id = p_worker AND r.signal_seq > a.seen;
+END $$;
+
+-- The leader's chores, all in one statement, fenced by its term. Hands on the runs of workers that are gone. Absence of the
+-- session lock counts only when p_trust_locks (the leader has been in office long enough for the living to reconnect) and,
+-- for a worker that is older than the server's last start, some time (p_grace) after that start. A heartbeat older than
+-- the lease counts always. Tells runs whose time is up, and says whether a schedule is due.
+CREATE FUNCTION {schema}.do_chores(p_worker bigint, p_term bigint, p_lock_class integer, p_trust_locks boolean,
+                                   p_lease interval, p_grace interval, OUT in_office boolean, OUT ended bigint[],
+                                   OUT queues text[], OUT told_workers bigint[], OUT told_runs uuid[], OUT finished uuid[],
+                                   OUT schedules_due boolean)
+LANGUAGE plpgsql SET enable_seqscan = off AS $$
+#variable_conflict use_column
+DECLARE
+    gone bigint;
+    touched text[];
+    late record;
+BEGIN
+    PERFORM 1 FROM {schema}.leader l WHERE l.term = p_term AND l.worker_id = p_worker FOR SHARE;
+    in_office := FOUND;
+    ended := '{}';
+    queues := '{}';
+    IF NOT in_office THEN
+        RETURN;
+    END IF;
+    FOR gone IN
+        SELECT w.id FROM {schema}.worker w WHERE w.ended_at IS NULL AND w.id <> p_worker AND (
+            w.heartbeat_at < clock_timestamp() - p_lease
+            OR (p_trust_locks AND w.session_lock
+                AND (w.started_at > pg_postmaster_start_time()
+                     OR clock_timestamp() > pg_postmaster_start_time() + p_grace)
+                AND NOT EXISTS (
+                SELECT 1 FROM pg_locks k WHERE k.locktype = 'advisory' AND k.granted AND k.objsubid = 2
+                  AND k.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+                  AND k.classid = p_lock_class::oid AND k.objid = (w.id % 2147483647)::oid)))
+        ORDER BY w.id
+    LOOP
+        SELECT {schema}.end_worker(gone, 'gone') INTO touched;
+        ended := ended || gone;
+        queues := queues || touched;
+    END LOOP;
+    FOR late IN SELECT * FROM {schema}.time_out_runs(100) LOOP
+        IF late.status IN ('failed') THEN
+            finished := finished || late.run_id;
+        ELSIF late.worker_id IS NOT NULL THEN
+            told_workers := told_workers || late.worker_id;
+            told_runs := told_runs || late.run_id;
+        ELSE
+            queues := queues || late.queue;
+        END IF;
+    END LOOP;
+    queues := queues || {schema}.release_scheduled_runs();
+    schedules_due := EXISTS (SELECT 1 FROM {schema}.schedule s WHERE s.next_at <= clock_timestamp() AND NOT s.paused);
+END $$;
+
+-- Runs whose time is up. One that no worker ever began ends here; any other is asked to end, by the engine's own signal,
+-- and ends in its worker, cleaning up.
+CREATE FUNCTION {schema}.time_out_runs(p_most integer) RETURNS TABLE (run_id uuid, status text, worker_id bigint, queue text)
+LANGUAGE plpgsql SET enable_seqscan = off AS $$
+#variable_conflict use_column
+DECLARE
+    r record;
+    v_text text;
+BEGIN
+    FOR r IN
+        SELECT x.id, x.status, x.started_at, x.parent_id, x.timeout, x.queue FROM {schema}.run x
+        WHERE x.deadline_at <= clock_timestamp() AND x.finished_at IS NULL ORDER BY x.id LIMIT p_most
+        FOR NO KEY UPDATE SKIP LOCKED
+    LOOP
+        v_text := 'the run did not end within its timeout of ' || round(extract(epoch FROM r.timeout), 3)::float8 || ' s';
+        IF r.started_at IS NULL AND r.parent_id IS NULL AND r.status <> 'running' THEN
+            UPDATE {schema}.run x SET status = 'failed', due_at = NULL, deadline_at = NULL, finished_at = clock_timestamp(),
+                   error = json_build_object('type', 'forktex_core.flow.errors.RunTimeout', 'message', v_text)
+            WHERE x.id = r.id;
+            RETURN QUERY SELECT r.id, 'failed', NULL::bigint, r.queue;
+        ELSE
+            UPDATE {schema}.run x SET deadline_at = NULL WHERE x.id = r.id;
+            RETURN QUERY SELECT r.id, s.status, s.worker_id, s.queue FROM {schema}.send_signal(r.id, '$cancel',
+                json_build_object('kind', 'timeout', 'reason', v_text)::text, '$timeout') s;
+        END IF;
+    END LOOP;
+END $$;
+
+-- Ends a worker's life and makes its runs claimable. FOR UPDATE waits for its flushes in flight and shuts out later ones.
+CREATE FUNCTION {schema}.end_worker(p_worker bigint, p_reason text) RETURNS text[]
+LANGUAGE plpgsql SET enable_seqscan = off AS $$
+DECLARE
+    touched text[];
+BEGIN
+    PERFORM 1 FROM {schema}.worker w WHERE w.id = p_worker AND w.ended_at IS NULL FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN '{}';
+    END IF;
+    UPDATE {schema}.worker w SET ended_at = clock_timestamp(), end_reason = p_reason WHERE w.id = p_worker;
+    WITH held AS MATERIALIZED (
+        SELECT r.id FROM {schema}.run r WHERE r.worker_id = p_worker ORDER BY r.id FOR NO KEY UPDATE
+    ), freed AS (
+        UPDATE {schema}.run r SET status = 'pending', worker_id = NULL, due_at = clock_timestamp()
+        FROM held h WHERE r.id = h.id RETURNING r.queue
+    ) SELECT array_agg(DISTINCT f.queue) INTO touched FROM freed f;
+    RETURN coalesce(touched, '{}');
+END $$;
