@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """The recipes: files of `db` rows, and large payloads of `flow`."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from examples.attachments import Attachments, Receipt, attachments, link, sweep
 from examples.payload_offload import REFERENCE, PayloadOffload
 from forktex_core.db import BaseDBModel
 from forktex_core.db import Database as Engine
+from forktex_core.flow import Flow, FlowContext
 from forktex_core.storage import (
     CallbackSigner,
     ChecksumMismatch,
@@ -115,3 +117,32 @@ def test_large_payloads_are_references(s3: S3, bucket: str) -> None:
             third.decode(reference)
         with pytest.raises(NotFound):
             third.decode(REFERENCE + "0" * 64)
+
+
+async def test_a_workflow_with_large_payloads(
+    s3: S3, bucket: str, postgres: Database, schema: str
+) -> None:
+    """Results that a journal would have to hold lie in the bucket; the run notices nothing."""
+    with PayloadOffload(
+        f"s3://{bucket}", credentials=s3.credentials, endpoint_url=s3.url, threshold=10_000
+    ) as offload:
+        flow = Flow(postgres.url, schema=schema, codec=offload.codec)
+
+        @flow.step
+        async def export(ctx: FlowContext, size: int) -> list[str]:
+            return ["x" * 100] * size
+
+        @flow.workflow(name="report", version=1)
+        async def report(ctx: FlowContext, size: int) -> int:
+            return len(await export(ctx, size))
+
+        async with flow:
+            worker = asyncio.create_task(flow.run_worker())
+            try:
+                run_id = await flow.start("report", input=1000)
+                assert await flow.result(run_id, timeout=20) == 1000
+            finally:
+                worker.cancel()
+                await asyncio.gather(worker, return_exceptions=True)
+    [stored] = s3.boto.list_objects_v2(Bucket=bucket)["Contents"]
+    assert stored["Size"] > 100_000

@@ -83,8 +83,8 @@ async def test_parts_that_are_there_are_not_sent_again(s3: S3, bucket: str, tmp_
     async with gateway(s3.url) as gate, s3.client(bucket, endpoint_url=gate.url) as second:
         await second.upload_file(path, "f.bin", resume=True, part_size=PART)
         sent = sum(message.is_part for message in gate.seen)
-        assert 1 <= len(there) <= 4
-        assert sent == 6 - len(there)
+        assert [part["PartNumber"] for part in there] == [1, 2, 3, 4]
+        assert sent == 2
         assert await second.get("f.bin") == path.read_bytes()
 
 
