@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """Large payloads of workflows in a bucket: a codec for `Flow(..., codec=(encode, decode))`.
 
-A text above the threshold is stored under its SHA-256, and the journal keeps a reference of 75
+A text above the threshold is stored under its SHA-256, and the journal keeps a reference of 72
 characters. The same text has the same reference, so that a replay, or a retry after a crash, stores
 nothing twice. Let the bucket's lifecycle rule delete what is older than your longest run's history.
 
 The codec's two functions are plain, while storage is asynchronous: a thread of its own runs that.
+`Flow(max_payload_bytes=)` counts what is before the codec: raise it to what you mean to offload.
 Whoever encodes or decodes waits meanwhile, and so does their event loop, for as long as a put or a
 get takes: choose the threshold so that this is rare. Values read often come from a small cache.
 

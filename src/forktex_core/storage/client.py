@@ -56,8 +56,6 @@ class StorageClient(Addresses):
         region: of the bucket (S3); ``auto`` for R2.
         virtual_hosted: S3's ``bucket.host`` addresses (True) or ``host/bucket`` (False); by default
             the first for AWS and the second for an ``endpoint_url``.
-        sign_bodies: (S3) let the signature cover the bytes themselves, for a store that does not
-            check ``x-amz-checksum-sha256``, such as Ceph before Squid; it hashes them twice then.
         layout: where things go, see `area`.
         links: how addresses look to the public.
         callback: signs URLs of the service's own domain.
@@ -77,7 +75,6 @@ class StorageClient(Addresses):
         endpoint_url: str | None = None,
         region: str = "us-east-1",
         virtual_hosted: bool | None = None,
-        sign_bodies: bool = False,
         layout: Layout | None = None,
         links: PublicLinks | None = None,
         callback: CallbackSigner | None = None,
@@ -94,7 +91,6 @@ class StorageClient(Addresses):
             endpoint_url=endpoint_url,
             region=region,
             virtual_hosted=virtual_hosted,
-            sign_bodies=sign_bodies,
             transport=transport or Transport(),
         )
         self._owner = True

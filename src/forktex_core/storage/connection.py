@@ -37,7 +37,6 @@ class Connection:
         endpoint_url: str | None,
         region: str,
         virtual_hosted: bool | None,
-        sign_bodies: bool,
         transport: Transport,
     ) -> None:
         self.chores = Chores()
@@ -53,7 +52,6 @@ class Connection:
             endpoint_url=endpoint_url,
             region=region,
             virtual_hosted=virtual_hosted,
-            sign_bodies=sign_bodies,
             transport=transport,
             channel=self._channel,
         )
@@ -103,7 +101,6 @@ def _builder(
     endpoint_url: str | None,
     region: str,
     virtual_hosted: bool | None,
-    sign_bodies: bool,
     transport: Transport,
     channel: HttpChannel,
 ) -> Callable[[str], Backend]:
@@ -117,7 +114,6 @@ def _builder(
             region=region,
             endpoint_url=endpoint_url,
             virtual_hosted=virtual_hosted,
-            sign_bodies=sign_bodies,
             source=keys,
             channel=channel,
             transport=transport,

@@ -26,7 +26,7 @@ from forktex_core.storage.objects import (
 )
 from forktex_core.storage.refusals import missing_bucket
 from forktex_core.storage.signing import post_policy, sigv4
-from forktex_core.storage.signing.v4 import UNSIGNED, encode_path, encode_query
+from forktex_core.storage.signing.v4 import encode_path, encode_query
 from forktex_core.storage.transport import Transport
 
 from . import xml_upload
@@ -58,28 +58,18 @@ class S3Backend:
         region: str,
         endpoint_url: str | None,
         virtual_hosted: bool | None,
-        sign_bodies: bool,
         source: CredentialSource[S3Credentials],
         channel: HttpChannel,
         transport: Transport,
     ) -> None:
         self.bucket = bucket
-        self._sign_bodies = sign_bodies
         self._region = region
         self._source = source
         self._channel = channel
         dns = _DNS_BUCKET.fullmatch(bucket) is not None
         self._virtual = (endpoint_url is None and dns) if virtual_hosted is None else virtual_hosted
         self._address = self._at(endpoint_url or f"https://s3.{region}.amazonaws.com")
-        store = _store(
-            self._address,
-            bucket,
-            region,
-            source,
-            transport,
-            virtual=self._virtual,
-            sign_bodies=sign_bodies,
-        )
+        store = _store(self._address, bucket, region, source, transport, virtual=self._virtual)
         self._engine = Engine(store, bucket, channel.slots)
         self._known_until = 0.0
 
@@ -91,7 +81,7 @@ class S3Backend:
     async def put(
         self, key: str, body: Body, attributes: Attributes, condition: Condition
     ) -> str | None:
-        """Store an object; its SHA-256 goes along, signed, and is checked by the store."""
+        """Store an object; its SHA-256 goes along and is checked by the store."""
         await self._require_bucket(key)
         return await self._engine.put(key, body, attributes, condition)
 
@@ -267,10 +257,7 @@ class S3Backend:
         path = self._address.path(key)
         query = encode_query(parameters or {})
         url = self._address.origin + encode_path(path) + (f"?{query}" if query else "")
-        if digest is None:
-            hashed = await off_loop(len(body), _hex_digest, body)
-        else:  # it is signed as x-amz-checksum-sha256; the store need not compute it twice
-            hashed = digest if self._sign_bodies else UNSIGNED
+        hashed = await off_loop(len(body), _hex_digest, body) if digest is None else digest
 
         async def make() -> Request:
             if self._source.anonymous:
@@ -372,7 +359,6 @@ def _store(
     transport: Transport,
     *,
     virtual: bool,
-    sign_bodies: bool,
 ) -> "S3Store":
     """Return the engine's store. Every setting is given, since the engine takes missing ones from
     the environment.
@@ -400,7 +386,7 @@ def _store(
             "skip_signature": source.anonymous,
             "checksum_algorithm": "SHA256",
             "conditional_put": "etag",
-            "unsigned_payload": not sign_bodies,
+            "unsigned_payload": False,
             "s3_express": False,
             "request_payer": False,
             "disable_bulk_delete": False,
