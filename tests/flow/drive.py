@@ -96,8 +96,15 @@ class Driver(Host):
         """Drive until a run has ended."""
         await self._live()
         while root not in self.outcomes:
-            for _ in range(6):
-                await asyncio.sleep(0)
+            await self.rng.choice(await self._choices())()
+        return self.outcomes[root]
+
+    async def _choices(self) -> list[Any]:
+        """Return what may happen next. What is under way takes some turns of the loop, more when a
+        step that was given up unwinds; a run with which nothing can happen after many is wedged.
+        """
+        for turn in range(500):
+            await asyncio.sleep(0)
             self.gates = [gate for gate in self.gates if not gate.done()]
             choices = [
                 *([self._open_gate] if self.gates else []),
@@ -105,9 +112,9 @@ class Driver(Host):
                 *([self._send] if self.signals else []),
                 *([self._advance] if self._next_timer() is not None else []),
             ]
-            assert choices, "nothing can happen any more: the run is wedged"
-            await self.rng.choice(choices)()
-        return self.outcomes[root]
+            if turn >= 5 and choices:
+                return choices
+        raise AssertionError("nothing can happen any more: the run is wedged")
 
     async def _live(self) -> None:
         self.lives += 1

@@ -167,6 +167,7 @@ class _GraphWorkflow(Workflow[Any, Any]):
             return await _walk(graph, ctx, payload)
 
         super().__init__(walk, graph.name, graph.version)
+        self.graph = graph
         self.input_shape = self.output_shape = ANY
 
 
