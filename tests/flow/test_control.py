@@ -4,6 +4,7 @@
 
 import asyncio
 import contextlib
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -427,6 +428,44 @@ async def test_rewind_of_a_parked_run_and_of_one_in_a_step(flow, serving, sql) -
         work.hanging["three"].set()
         assert await flow.result(run_id, timeout=10) == ["one", "word", "two", "three"]
     assert await sql.fetchval("SELECT count(*) FROM journal") == 4
+
+
+async def test_old_news_of_a_revocation_drops_no_new_claim(flow, serving, sql) -> None:
+    """A tick that was answered before a revoked run was claimed again, and is read after, drops
+    nothing.
+    """
+    work = Work(flow)
+    work.hanging["three"] = asyncio.Event()
+    old: list[dict[str, Any]] = []
+    async with serving(flow):
+        (worker,) = await eventually(lambda: flow._workers)
+        tick = worker._tick
+
+        async def remembering() -> Any:
+            row = dict(await tick())
+            if row["revoked"]:
+                old.append(row)
+            return row
+
+        worker._tick = remembering
+        run_id = await flow.start("work")
+        await eventually(lambda: work.ran == ["one", "two", "three"])
+        await flow.rewind(run_id, to_step="two")
+        await eventually(lambda: work.ran == ["one", "two", "three", "two", "three"])
+        await eventually(lambda: bool(old))
+
+        async def late() -> Any:
+            worker._tick = tick
+            return {**old[0], "next_due": None}
+
+        worker._tick = late
+        worker._pulse_now.set()
+        await eventually(lambda: worker._tick is tick)
+        await eventually(lambda: not worker._check_revoked.is_set())
+        async with worker._claiming:  # what it set going is done
+            work.hanging["three"].set()
+        assert await flow.result(run_id, timeout=10) == ["one", "two", "three"]
+    assert work.ran == ["one", "two", "three", "two", "three"]
 
 
 async def test_rewind_of_a_warm_run(flow, serving, sql) -> None:

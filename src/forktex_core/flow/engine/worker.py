@@ -149,7 +149,6 @@ class Worker(Host):
         self._slot_free = asyncio.Event()
         self._pulse_now = asyncio.Event()
         self._claiming = asyncio.Lock()
-        self._revoked: set[UUID] = set()
         self._check_revoked = asyncio.Event()
         self._stop = asyncio.Event()
         self._stop_hard = asyncio.Event()
@@ -340,7 +339,6 @@ class Worker(Host):
             for run_id in row["stale"] or ():
                 self.local_signal(run_id)
             if row["revoked"]:
-                self._revoked.update(row["revoked"])
                 self._check_revoked.set()
             if self.real_loop.time() < self._unsure_until:
                 await until_reached("worker", self._reconcile)
@@ -464,12 +462,17 @@ class Worker(Host):
     async def _revocation_loop(self) -> None:
         """Drop runs that were taken from this worker. Only when no claim is under way (its answer
         may hold one of them) and no flush (it may hold an entry of one) may they be claimed again.
+
+        Which they are is read anew here: what a tick or a notification said may be older than a
+        claim, and would drop a run that was rightly claimed again since.
         """
         while True:
             await self._check_revoked.wait()
             self._check_revoked.clear()
             async with self._claiming:
-                runs, self._revoked = list(self._revoked), set()
+                runs: list[UUID] = await until_reached(
+                    "revocations", functools.partial(self._pool_store.revoked_runs, self.worker_id)
+                )
                 for run_id in runs:
                     for held in (self._active.get(run_id), self._warm.pop(run_id, None)):
                         if held is not None:

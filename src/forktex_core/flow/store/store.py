@@ -232,6 +232,11 @@ class Store(EffectQueries):
             "tick", worker, lock_class, queues, lanes, list(seen), list(seen.values()), lead
         )
 
+    async def revoked_runs(self, worker: int) -> list[UUID]:
+        """Return the runs that were taken from a worker and not yet dropped there."""
+        row = await self._row("revoked_runs", worker)
+        return [] if row is None else row["revoked"]
+
     async def acknowledge_revoked(self, worker: int, runs: list[UUID]) -> None:
         """Say that nothing of runs that were taken from a worker is under way there any more."""
         await self._rows("acknowledge_revoked", worker, runs)
