@@ -24,6 +24,7 @@ from forktex_core.flow import (
 )
 from forktex_core.flow.setback import Recorded, entry_of, failing_entry
 from forktex_core.flow.store.sql import queries
+from forktex_core.flow.store.store import journal_line
 from tests.waiting import eventually
 
 
@@ -140,20 +141,7 @@ async def test_revoked_run_is_not_claimed_again_before_it_was_dropped(
         first, second = await worker(), await worker()
         assert await claim(first) == 1
         await flow.pause(run_id)
-        entry = (
-            first,
-            [run_id],
-            ["1"],
-            [1],
-            ["step"],
-            ["s"],
-            [False],
-            ["1"],
-            [1],
-            [1],
-            [0.0],
-            [0.0],
-        )
+        entry = (first, [journal_line(run_id, "1", 1, "step", "s", False, "1", 1, 1, 0.0, 0.0)])
         assert await sql.fetchval(queries(schema)["append_entries"], *entry) == 0
         await flow.resume(run_id)
         assert await claim(first) == 0
@@ -179,20 +167,7 @@ async def test_revoking_waits_for_the_flush_in_flight(
     append = queries(schema)["append_entries"]
 
     def entry(worker: int, run_id, key: str) -> tuple[object, ...]:
-        return (
-            worker,
-            [run_id],
-            [key],
-            [1],
-            ["step"],
-            ["s"],
-            [False],
-            ["1"],
-            [1],
-            [1],
-            [0.0],
-            [0.0],
-        )
+        return worker, [journal_line(run_id, key, 1, "step", "s", False, "1", 1, 1, 0.0, 0.0)]
 
     async with flow:
         run_id = await flow.start("body")
