@@ -186,9 +186,9 @@ async def test_no_update_of_other_processes_is_lost(database, sessions: Sessions
     while not ended.done():
         report = await rotate_blobs(sessions, batch_size=2, **arguments)
         rotated += report.rotated
-    await rotate_blobs(sessions, **arguments)
+    rotated += (await rotate_blobs(sessions, **arguments)).rotated
     assert [service.returncode for service in services] == [0, 0]
-    assert rotated >= ROWS
+    assert rotated > 0  # how many depends on who wrote last; that none is left is decrypted below
     async with sessions() as session:
         tokens = await session.scalars(select(type_coerce(Credential.payload, Text)))
         assert sum(NEW.decrypt(token)["count"] for token in tokens) == 200
