@@ -33,7 +33,16 @@ from forktex_core.flow.errors import (
     UnknownWorkflowError,
 )
 from forktex_core.flow.flow import Flow
-from forktex_core.flow.graph.graph import Graph, GraphLimitError, NoTransitionError
+from forktex_core.flow.graph.condition import ConditionError
+from forktex_core.flow.graph.definition import Graph, State, Transition
+from forktex_core.flow.graph.errors import (
+    GraphLimitError,
+    NoTransitionError,
+    StateTimeoutError,
+)
+from forktex_core.flow.graph.library import Library
+from forktex_core.flow.graph.validation import GraphError, Problem
+from forktex_core.flow.offering import GraphPosition, Receipt
 from forktex_core.flow.queueing import QueueState
 from forktex_core.flow.retaining import RetentionRule
 from forktex_core.flow.retry import Retry
@@ -45,6 +54,7 @@ from forktex_core.flow.workflow import Step, StepOptions, Workflow
 
 __all__ = [
     "ChildHandle",
+    "ConditionError",
     "ContextMisuseError",
     "DatabaseUnavailableError",
     "DefinitionError",
@@ -54,14 +64,19 @@ __all__ = [
     "FlowError",
     "FlowNotOpenError",
     "Graph",
+    "GraphError",
     "GraphLimitError",
+    "GraphPosition",
     "IllegalTransitionError",
+    "Library",
     "NoTransitionError",
     "NonDeterminismError",
     "PayloadError",
     "PayloadTooLargeError",
+    "Problem",
     "Progress",
     "QueueState",
+    "Receipt",
     "RetentionRule",
     "Retry",
     "RunCancelled",
@@ -73,12 +88,15 @@ __all__ = [
     "RunTimeout",
     "Schedule",
     "SchemaTooNewError",
+    "State",
+    "StateTimeoutError",
     "Step",
     "StepContext",
     "StepFailed",
     "StepNotFoundError",
     "StepOptions",
     "StepTimeout",
+    "Transition",
     "UnknownScheduleError",
     "UnknownWorkflowError",
     "Unserved",

@@ -15,16 +15,15 @@ from typing import Any, Concatenate, Protocol, Self, overload
 
 from forktex_core.flow.client import Opened
 from forktex_core.flow.context import FlowContext
-from forktex_core.flow.control import Control
 from forktex_core.flow.engine.transaction import Transactions
 from forktex_core.flow.engine.worker import Worker, WorkerSettings
 from forktex_core.flow.errors import DefinitionError
-from forktex_core.flow.graph.graph import Graph
+from forktex_core.flow.graph.definition import Graph
+from forktex_core.flow.offering import Offering
 from forktex_core.flow.queueing import Queueing
 from forktex_core.flow.retaining import Retaining
 from forktex_core.flow.retry import NO_RETRY, Retry
 from forktex_core.flow.scheduling import Scheduling
-from forktex_core.flow.shown import Shown
 from forktex_core.flow.starting import Starting
 from forktex_core.flow.store.base import Codec
 from forktex_core.flow.store.connection import Link, Pool, connect, plain_dsn
@@ -40,7 +39,7 @@ from forktex_core.flow.workflow import (
 )
 
 
-class Flow(Starting, Control, Shown, Queueing, Scheduling, Retaining):
+class Flow(Starting, Offering, Queueing, Scheduling, Retaining):
     """Durable execution on one Postgres schema.
 
     Args:

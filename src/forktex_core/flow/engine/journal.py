@@ -63,6 +63,8 @@ class JournalWriter:
         self._on_woken = on_woken
         self._shown: dict[tuple[UUID, str], NewValue] = {}
         self._alarm: asyncio.TimerHandle | None = None
+        self._show_now = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._items: list[Item] = []
         self._filled = asyncio.Event()
         self._settled = asyncio.Event()
@@ -77,19 +79,25 @@ class JournalWriter:
     def show(self, value: NewValue) -> None:
         """Publish a value within a tenth of a second, unless a later one for its key comes."""
         self._shown[value.run_id, value.key] = value
-        if self._alarm is None:
-            self._alarm = asyncio.get_running_loop().call_later(_SHOW_AFTER, self._filled.set)
+        # Called while a run's own loop runs, whose timers are durable: this one is the worker's.
+        if self._alarm is None and self._loop is not None:
+            self._alarm = self._loop.call_later(_SHOW_AFTER, self._time_to_show)
+
+    def _time_to_show(self) -> None:
+        self._show_now = True
+        self._filled.set()
 
     async def run(self) -> None:
         """Flush for ever."""
+        self._loop = asyncio.get_running_loop()
         while True:
             await self._filled.wait()
             self._filled.clear()
             while batch := self._take():
                 self._settled.clear()
                 await self._flush(batch)
-            if self._alarm is not None and self._alarm.when() <= asyncio.get_running_loop().time():
-                self._alarm = None
+            if self._show_now:
+                self._alarm, self._show_now = None, False
                 shown, self._shown = list(self._shown.values()), {}
                 await self._show(shown)
             self._settled.set()
