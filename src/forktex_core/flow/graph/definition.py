@@ -19,6 +19,7 @@ from forktex_core.flow.workflow import Workflow, check_name
 if TYPE_CHECKING:
     from forktex_core.flow.graph.library import Library
     from forktex_core.flow.graph.validation import Problem
+    from forktex_core.flow.offering import GraphPosition
 
 type StateFunction = Callable[[FlowContext, Any], Awaitable[Any]]
 type Guard = Callable[[Any], bool]
@@ -329,6 +330,26 @@ class Graph:
         from forktex_core.flow.graph.document import json_schema
 
         return json_schema()
+
+    def to_mermaid(self, position: "GraphPosition | None" = None) -> str:
+        """Return a Mermaid state diagram; with a run's position drawn in, if one is given."""
+        from forktex_core.flow.graph.pictures import to_mermaid
+
+        return to_mermaid(self, position)
+
+    def to_dot(self, position: "GraphPosition | None" = None) -> str:
+        """Return the graph in Graphviz's language; with a run's position and path drawn in."""
+        from forktex_core.flow.graph.pictures import to_dot
+
+        return to_dot(self, position)
+
+    def to_svg(self, position: "GraphPosition | None" = None) -> str:
+        """Return an SVG picture, made without a browser; with a run's position and path drawn in
+        (see Flow.graph_position()).
+        """
+        from forktex_core.flow.graph.svg import to_svg
+
+        return to_svg(self, position)
 
 
 def _policy(unhandled: Unhandled) -> Unhandled:
