@@ -1,23 +1,23 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""What graphs cost: ``python -m benchmarks.graph DATABASE_URL``.
+"""What graphs cost: ``python -m benchmarks graph``.
 
 Twenty automatic states with a step each, against a workflow of the same twenty steps: whole runs a
 second, in turns, on one worker. And validate() of a thousand states.
 """
 
 import asyncio
-import sys
 import time
 from statistics import median
 from typing import Any
 from uuid import uuid4
 
+from forktex_core.embedded import EmbeddedPostgres
 from forktex_core.flow import Flow, FlowContext, Graph, StepContext
 
 STATES = 20
-RUNS = 400
-ROUNDS = 7
+RUNS = 200
+ROUNDS = 9
 
 
 def build(flow: Flow) -> None:
@@ -102,4 +102,5 @@ async def main(url: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    with EmbeddedPostgres() as server:
+        asyncio.run(main(server.dsn))

@@ -7,6 +7,14 @@ machines on the same log.
 from forktex_core.flow.children import ChildHandle
 from forktex_core.flow.context import FlowContext
 from forktex_core.flow.control import Unserved
+from forktex_core.flow.definitions import (
+    Definitions,
+    GraphConflictError,
+    GraphDiff,
+    GraphNotFoundError,
+    Migration,
+    StoredGraph,
+)
 from forktex_core.flow.engine.pruning import ExportedRun
 from forktex_core.flow.engine.worker import WorkerSettings
 from forktex_core.flow.errors import (
@@ -58,17 +66,22 @@ __all__ = [
     "ContextMisuseError",
     "DatabaseUnavailableError",
     "DefinitionError",
+    "Definitions",
     "ExportedRun",
     "Flow",
     "FlowContext",
     "FlowError",
     "FlowNotOpenError",
     "Graph",
+    "GraphConflictError",
+    "GraphDiff",
     "GraphError",
     "GraphLimitError",
+    "GraphNotFoundError",
     "GraphPosition",
     "IllegalTransitionError",
     "Library",
+    "Migration",
     "NoTransitionError",
     "NonDeterminismError",
     "PayloadError",
@@ -96,6 +109,7 @@ __all__ = [
     "StepNotFoundError",
     "StepOptions",
     "StepTimeout",
+    "StoredGraph",
     "Transition",
     "UnknownScheduleError",
     "UnknownWorkflowError",

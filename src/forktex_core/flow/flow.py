@@ -15,6 +15,7 @@ from typing import Any, Concatenate, Protocol, Self, overload
 
 from forktex_core.flow.client import Opened
 from forktex_core.flow.context import FlowContext
+from forktex_core.flow.definitions import Defining
 from forktex_core.flow.engine.transaction import Transactions
 from forktex_core.flow.engine.worker import Worker, WorkerSettings
 from forktex_core.flow.errors import DefinitionError
@@ -39,7 +40,7 @@ from forktex_core.flow.workflow import (
 )
 
 
-class Flow(Starting, Offering, Queueing, Scheduling, Retaining):
+class Flow(Starting, Offering, Defining, Queueing, Scheduling, Retaining):
     """Durable execution on one Postgres schema.
 
     Args:
@@ -232,7 +233,7 @@ class Flow(Starting, Offering, Queueing, Scheduling, Retaining):
             handle_signals: stop in good order on SIGTERM and SIGINT, at once on a second one.
         """
         opened = self._open
-        if not list(self._registry):
+        if not list(self._registry) and self._registry.stored is None:
             raise DefinitionError(
                 "this Flow has no workflow to serve: register one before run_worker()"
             )

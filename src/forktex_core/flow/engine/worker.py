@@ -47,7 +47,7 @@ from forktex_core.flow.store.retention import RetentionStore
 from forktex_core.flow.store.rows import Claimed, Signal
 from forktex_core.flow.store.schedules import ScheduleStore
 from forktex_core.flow.store.store import Store
-from forktex_core.flow.workflow import Registry
+from forktex_core.flow.workflow import Registry, Workflow
 
 _logger = logging.getLogger("forktex_core.flow.worker")
 _TICK = 1.0
@@ -280,9 +280,8 @@ class Worker(Host):
     # Lives
 
     async def _register(self) -> None:
-        await self._pool_store.register_definitions(
-            [(w.name, w.version, w.lane, w.kind) for w in self.registry]
-        )
+        if known := [(w.name, w.version, w.lane, w.kind) for w in self.registry]:
+            await self._pool_store.register_definitions(known)
         await self._pulse.begin()
 
     def _worker_id(self) -> int:
@@ -400,19 +399,30 @@ class Worker(Host):
         if worker != self.worker_id:
             return False
         for run in claimed:
-            self._begin(run)
+            if self.registry.stored is not None and run.workflow.startswith("@"):
+                await self._begin_stored(run)
+            else:
+                self._begin(run, self.registry.find(run.workflow, run.version))
         if again is not None:
             self._set_due_alarm(again)
         return len(claimed) >= slots
 
-    def _begin(self, run: Claimed) -> None:
+    async def _begin_stored(self, run: Claimed) -> None:
+        """Begin a run of a graph that is data, which may have to be read first."""
+        worker = self.worker_id
+        load = functools.partial(self.registry.stored.load_or_fault, run.workflow, run.version)
+        workflow, fault = await until_reached("graphs", load)
+        if worker == self.worker_id:
+            run.fault = run.fault or fault
+            self._begin(run, workflow)
+
+    def _begin(self, run: Claimed, workflow: Workflow[Any, Any] | None) -> None:
         execution = self._warm.pop(run.run_id, None)
         if execution is not None and execution.claim == run.claim - 1:
             execution.resume(run)
         else:
             if execution is not None:
                 execution.seal()
-            workflow = self.registry.find(run.workflow, run.version)
             if workflow is None:  # a lane that this process never offered
                 _logger.error(
                     "claimed run %s of %s@%s, which is not served here",
@@ -558,7 +568,7 @@ class Worker(Host):
 
 
 def _identify(settings: WorkerSettings, registry: Registry) -> Identity:
-    lanes = sorted({workflow.lane for workflow in registry})
+    lanes = registry.lanes
     queues = sorted(settings.queues)
     host = socket.gethostname()
     return Identity(settings.name, host, os.getpid(), queues, lanes, settings.concurrency)

@@ -56,12 +56,13 @@ class Condition:
     Making one does not raise: ``problem`` says what is wrong with it, None when nothing is.
     """
 
-    __slots__ = ("_program", "loops", "pluses", "problem", "source")
+    __slots__ = ("_program", "loops", "names", "pluses", "problem", "source")
 
     def __init__(self, source: str) -> None:
         self.source = source
         self._program: Any = None
         self.loops = self.pluses = 0
+        self.names: set[str] = set()
         try:
             self._inspect(source)
             self._program = _compile(source)
@@ -95,7 +96,9 @@ class Condition:
         """
         if self._program is None:
             raise ConditionError(self.source, self.problem or "it does not compile")
-        seen = {"payload": payload, "signal": signal, "metadata": metadata}
+        values = {"payload": payload, "signal": signal, "metadata": metadata}
+        # What the expression doesn't name needn't be carried over to it.
+        seen = {name: values[name] for name in self.names}
         if self.loops or self.pluses:
             weight = (len(self.source) + _weight(seen)) * (1 + self.pluses)
             if weight ** (1 + self.loops) > MAX_COST:
@@ -158,6 +161,8 @@ class _Inspection:
         member = self._before(place) == "."
         if self._after(place) == "(":
             self._call(place, text)
+        elif not member and text in _VARIABLES:
+            self._condition.names.add(text)
         elif not member and text not in self._bound:
             raise DefinitionError(
                 f"the condition names {text!r}: it may use payload, signal and metadata"

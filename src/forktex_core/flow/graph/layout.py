@@ -66,8 +66,8 @@ def lay_out(sizes: dict[str, tuple[float, float]], edges: list[tuple[str, str]])
 def without_cycles(names: list[str], edges: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """Return the edges with those turned round that lead back."""
     targets: dict[str, list[str]] = {name: [] for name in names}
-    for source, target in edges:
-        targets[source].append(target)
+    for upper, lower in edges:
+        targets[upper].append(lower)
     back, seen, active = set(), set(), set()
     for root in names:
         if root in seen:

@@ -172,8 +172,13 @@ class Journey:
         self.histories: dict[str, Any] = dict(start.histories)
         self.root: Walk | None = None
         self._execution = ctx._execution  # noqa: SLF001 - a graph's body is a part of the engine
-        self._shown = self._execution.host.now()
+        self._shown = self._execution.now
         self.metadata: Any = json.loads(self._execution.metadata or "{}")
+
+    @property
+    def now(self) -> float:
+        """The run's logical time, in seconds since the epoch."""
+        return self._execution.now
 
     def count(self, path: str) -> None:
         """Take note of a transition."""
@@ -196,8 +201,8 @@ class Journey:
 
     def show(self, *, force: bool = False) -> None:
         """Show the position, now and then."""
-        now = self._execution.host.now()
-        if self.ctx.replaying or (now - self._shown < _SHOW_EVERY and not force):
+        now = self.now
+        if (now - self._shown < _SHOW_EVERY and not force) or self.ctx.replaying:
             return
         self._shown = now
         self._execution.host.show(self._value(POSITION, self.position()))
@@ -262,7 +267,7 @@ class Walk:
             state, regions = self._resolve(name, regions)
             self.state, self.payload = state.name, self._typed(payload)
             self.journey.show()
-            entered = self.journey.ctx.now().timestamp()
+            entered = self.journey.now
             try:
                 await self._enter(state)
                 if state.terminal:
@@ -274,11 +279,11 @@ class Walk:
                     raise
                 transition = Transition(source=state.name, target=state.on_error)
                 self.payload = with_error(self._plain(self.payload), state.name, error)
-            finally:
-                self.inside = {}
             regions = None
-            await _act(state.exit, self.ctx, self.payload)
-            await _act(transition.action, self.ctx, self.payload)
+            if state.exit is not None:
+                await state.exit(self.ctx, self.payload)
+            if transition.action is not None:
+                await transition.action(self.ctx, self.payload)
             name, payload = transition.target, self.payload
             self.journey.count(self.prefix + name)
             self._continue(name)
@@ -305,7 +310,8 @@ class Walk:
     # Entry
 
     async def _enter(self, state: State) -> None:
-        await _act(state.entry, self.ctx, self.payload)
+        if state.entry is not None:
+            await state.entry(self.ctx, self.payload)
         if state.function is None:
             return
         attempt = 1
@@ -379,7 +385,7 @@ class Walk:
 
     async def _next(self, names: list[str], timers: list[Timer]) -> tuple[str, Any] | None:
         """Wait for a signal; None when the first timer's time has come."""
-        left = timers[0][0] - self.ctx.now().timestamp() if timers else None
+        left = timers[0][0] - self.journey.now if timers else None
         if left is not None and left <= 0:
             return None
         await self.journey.rest()
@@ -468,6 +474,7 @@ class Walk:
                 return result  # type: ignore[no-any-return]
         finally:
             await concurrency.release([*racers.values(), *regions.values()])
+            self.inside = {}
         self.journey.histories.pop(self.prefix + state.name, None)
         self.payload = self._typed(result)
         chosen = self._choose(self.exits.automatic[state.name], self.payload, None)
