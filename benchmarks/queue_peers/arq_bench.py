@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""arq."""
+"""arq: a shorter poll than the default half a second, and no result."""
 
 import asyncio
 
@@ -21,7 +21,14 @@ async def main():
     """Run the course."""
     pool = await create_pool(SETTINGS)
     worker = Worker(
-        [noop], redis_settings=SETTINGS, max_jobs=100, keep_result=0, handle_signals=False
+        [noop],
+        redis_settings=SETTINGS,
+        max_jobs=100,
+        queue_read_limit=500,
+        poll_delay=0.01,
+        keep_result=0,
+        log_results=False,
+        handle_signals=False,
     )
     await course.run(lambda sent: pool.enqueue_job("noop", sent), worker.async_run)
 

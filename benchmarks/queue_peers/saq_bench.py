@@ -1,13 +1,13 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""SAQ."""
+"""SAQ: as many operations at once as jobs, and no result."""
 
 import asyncio
 
 import course
 from saq import Queue, Worker
 
-queue = Queue.from_url(course.URL)
+queue = Queue.from_url(course.URL, max_concurrent_ops=100)
 
 
 async def noop(_, *, sent):

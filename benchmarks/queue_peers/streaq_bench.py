@@ -8,7 +8,8 @@ import course
 from streaq import Worker
 
 producer, worker = (
-    Worker(redis_url=course.URL, concurrency=100, handle_signals=False) for _ in range(2)
+    Worker(redis_url=course.URL, concurrency=100, prefetch=100, handle_signals=False)
+    for _ in range(2)
 )
 
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""taskiq with its list broker."""
+"""taskiq with its list broker, the quicker of its two, and without a result backend."""
 
 import asyncio
 
@@ -20,7 +20,9 @@ async def noop(sent):
 async def main():
     """Run the course."""
     await broker.startup()
-    await course.run(noop.kiq, lambda: run_receiver_task(broker, max_async_tasks=100))
+    await course.run(
+        noop.kiq, lambda: run_receiver_task(broker, max_async_tasks=100, max_prefetch=100)
+    )
 
 
 asyncio.run(main())

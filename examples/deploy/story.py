@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from examples.deploy.state import Record, State
 from examples.deploy.witness import Testimony
 
+TICK = 1e-6  # seconds: less than anything lasts
+
 
 @dataclass(frozen=True)
 class Event:
@@ -42,15 +44,15 @@ class Story:
     def update(self, state: State, testimonies: list[Testimony]) -> None:
         """Take in a new look at the database and at the witnesses: what is new becomes events."""
         old, self.state = self.state, state
-        known = len(self.testimonies)
+        known, told = len(self.testimonies), len(self.events)
         self.testimonies = testimonies
         self.tell_workers(old, state)
-        fresh = [*testimonies[known:], *state.records[len(old.records) :]]
-        for item in sorted(fresh, key=moment):
-            if isinstance(item, Record):
-                self.tell(item.worker, f"step {item.name} recorded", "green", moment(item))
-            else:
-                self.tell(self.name_of(item.pid), self.begins(item), "cyan", item.at)
+        for testimony in testimonies[known:]:
+            self.tell(self.name_of(testimony.pid), self.begins(testimony), "cyan", testimony.at)
+        for record in state.records[len(old.records) :]:
+            at = recorded_at(record, testimonies)
+            self.tell(record.worker, f"step {record.name} recorded", "green", at)
+        self.events[told:] = sorted(self.events[told:], key=lambda event: event.at)
 
     def tell_workers(self, old: State, new: State) -> None:
         """Who came, who was found dead, who leads."""
@@ -112,6 +114,12 @@ class Story:
         return wrong
 
 
-def moment(item: Testimony | Record) -> float:
-    """When it happened."""
-    return item.at if isinstance(item, Testimony) else item.at.timestamp()
+def recorded_at(record: Record, testimonies: list[Testimony]) -> float:
+    """When the step was recorded: after its body began, before the next one's did.
+
+    The journal's time is the worker's estimate of the database's clock, a few milliseconds off on a
+    busy machine; the steps of this workflow come one after another, and so should their lines."""
+    at = record.at.timestamp()
+    began = max((t.at for t in testimonies if t.step == record.name), default=at)
+    after = min((t.at for t in testimonies if t.at > began), default=at + 1)
+    return min(max(at, began + TICK), after - TICK)

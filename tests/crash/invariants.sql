@@ -39,3 +39,11 @@ SELECT 'an ended child did not tell its parent', c.id::text FROM {schema}.run c
 JOIN {schema}.run p ON p.id = c.parent_id
 WHERE c.finished_at IS NOT NULL AND c.finished_at < p.finished_at
   AND NOT EXISTS (SELECT 1 FROM {schema}.signal s WHERE s.run_id = p.id AND s.name = '$child:' || c.parent_key)
+UNION ALL
+SELECT 'an effect of a transactional step stands twice, or without its step', l.run || ' ' || l.number
+FROM {schema}.ledger l LEFT JOIN {schema}.run r ON r.id = l.run
+GROUP BY l.run, l.number HAVING count(*) > 1 OR count(r.id) = 0
+UNION ALL
+SELECT 'as many lines as steps that booked them', r.id::text FROM {schema}.run r
+WHERE r.workflow = 'ledger' AND (SELECT count(*) FROM {schema}.ledger l WHERE l.run = r.id)
+   <> (SELECT count(*) FROM {schema}.journal j WHERE j.run_id = r.id AND j.kind = 'step' AND NOT j.failed)

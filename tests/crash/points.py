@@ -13,8 +13,10 @@ SIGKILL at the same points, is what tests/crash/victim.py does.
 """
 
 import asyncio
+import functools
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,7 +67,7 @@ class Fate:
         """Send a statement, unless death comes first."""
         if not self.alive:
             raise Dead
-        name = self._names.get(sql, "other")
+        name = sql if sql.startswith("transaction.") else self._names.get(sql, "other")
         self.seen[name] += 1
         here = self._point is not None and (self._point.query, self._point.number) == (
             name,
@@ -105,6 +107,7 @@ class MortalFlow(Flow):
         super().__init__(*args, **options)
         self.fate: Fate | None = None
         self._links: list[MortalLink] = []
+        self._transactions_open: list[Any] = []
 
     def doom(self, point: Point | None, die: Callable[[], None] | None = None) -> Fate:
         """Choose the point, after open() and before run_worker()."""
@@ -113,7 +116,30 @@ class MortalFlow(Flow):
         run = self._opened.store._run
         fate = self.fate
         self._opened.store._run = lambda sql, *args: fate.pass_through(sql, lambda: run(sql, *args))
+        self._doom_transactions(fate)
         return fate
+
+    def _doom_transactions(self, fate: Fate) -> None:
+        """Make the last words of transactional steps, and their commits, points as well."""
+        assert self._opened is not None
+        transactions = self._opened.transactions
+        begin = transactions.begin
+
+        async def begin_mortal() -> Any:
+            if not fate.alive:
+                raise Dead
+            transaction = await begin()
+            self._transactions_open.append(transaction)
+            for name in ("write", "commit"):
+                real = getattr(transaction, name)
+                setattr(transaction, name, functools.partial(self._mortal, fate, name, real))
+            return transaction
+
+        transactions.begin = begin_mortal  # type: ignore[method-assign]
+
+    @staticmethod
+    async def _mortal(fate: Fate, name: str, real: Callable[..., Any], *args: Any) -> Any:
+        return await fate.pass_through(f"transaction.{name}", lambda: real(*args))
 
     def _link(self, purpose: str) -> Link:
         link = super()._link(purpose)
@@ -127,3 +153,7 @@ class MortalFlow(Flow):
     def _cut(self) -> None:
         for link in self._links:
             link.drop()
+        for transaction in self._transactions_open:
+            with suppress(Exception):  # a closed one has no connection left to cut
+                raw = transaction._connection.sync_connection.connection.driver_connection
+                raw.terminate()

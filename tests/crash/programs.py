@@ -14,7 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import text
+
 from forktex_core.flow import Flow, FlowContext, Retry, StepContext
+from forktex_core.flow.store.sql import quote_identifier
 
 
 class Effects:
@@ -60,7 +63,17 @@ PROGRAMS = {
     "failing": Program("failing", None, "caught always"),
     "sleeper": Program("sleeper", None, 2),
     "race": Program("race", None, ["fast", 1]),
+    "select": Program("select", None, ["go", 7, 8], (("go", 7), ("go", 8))),
+    "family": Program("family", 3, [0, 1, 2]),
+    "saga": Program("saga", None, "rolled back"),
+    "again": Program("again", 3, 0),
+    "ledger": Program("ledger", 3, 3),
+    "told": Program("told", None, "done"),
 }
+
+
+# What transactional steps write to: a line twice would be an effect twice.
+LEDGER = "CREATE TABLE IF NOT EXISTS {schema}.ledger (run uuid NOT NULL, number integer NOT NULL)"
 
 
 def register(flow: Flow, effects: Effects) -> None:
@@ -74,6 +87,8 @@ def register(flow: Flow, effects: Effects) -> None:
     _register_steps_only(flow, effect)
     _register_failures(flow, effects, effect)
     _register_waits(flow, effect)
+    _register_kin(flow, effect)
+    _register_transactions(flow, effects)
 
 
 def _register_failures(flow: Flow, effects: Effects, effect: Any) -> None:
@@ -141,3 +156,73 @@ def _register_waits(flow: Flow, effect: Any) -> None:
         done, _ = await asyncio.wait([slow, fast], return_when=asyncio.FIRST_COMPLETED)
         slow.cancel()
         return ["fast" if fast in done else "slow", await fast]
+
+    @flow.workflow(name="select")
+    async def select(ctx: FlowContext) -> list[Any]:
+        name, value = await ctx.select(go=ctx.wait_signal("go"), never=ctx.sleep(3600))
+        await effect(ctx, 1)
+        return [name, value, await ctx.wait_signal("go")]
+
+
+def _register_kin(flow: Flow, effect: Any) -> None:
+    @flow.workflow(name="child")
+    async def child(ctx: FlowContext, number: int) -> int:
+        return await effect(ctx, number)
+
+    @flow.workflow(name="family")
+    async def family(ctx: FlowContext, size: int) -> list[int]:
+        handles = [await ctx.start_child(child, n) for n in range(size)]
+        return [await handle.result() for handle in handles]
+
+    @flow.workflow(name="compensated")
+    async def compensated(ctx: FlowContext) -> None:
+        await effect(ctx, 1)
+        ctx.on_rollback(_nothing, 1)
+        await effect(ctx, 2)
+        ctx.on_rollback(_nothing, 2)
+        raise ValueError("no further")
+
+    @flow.workflow(name="saga")
+    async def saga(ctx: FlowContext) -> str:
+        try:
+            await ctx.run_child(compensated)
+        except ValueError:
+            return "rolled back"
+        return "not reached"
+
+    @flow.workflow(name="again")
+    async def again(ctx: FlowContext, left: int) -> int:
+        await effect(ctx, left)
+        if left:
+            ctx.continue_as_new(left - 1)
+        return left
+
+
+async def _nothing(number: int) -> int:
+    return number
+
+
+def _register_transactions(flow: Flow, effects: Effects) -> None:
+    insert = text(f"INSERT INTO {quote_identifier(flow.schema)}.ledger VALUES (:run, :number)")
+
+    @flow.step(transactional=True)
+    async def book(ctx: StepContext, number: int) -> int:
+        line = {"run": str(ctx.run_id), "number": number}
+        await ctx.session.execute(insert, line)
+        effects.note(ctx)
+        return number
+
+    @flow.step(transactional=True)
+    async def tell(ctx: StepContext) -> int:
+        ctx.send_signal(ctx.run_id, "told", "done")
+        effects.note(ctx)
+        return 1
+
+    @flow.workflow(name="ledger")
+    async def ledger(ctx: FlowContext, lines: int) -> int:
+        return len(await asyncio.gather(*(book(ctx, n) for n in range(lines))))
+
+    @flow.workflow(name="told")
+    async def told(ctx: FlowContext) -> str:
+        await tell(ctx)
+        return await ctx.wait_signal("told", str)  # type: ignore[no-any-return]

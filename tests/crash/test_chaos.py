@@ -16,7 +16,7 @@ import pytest
 
 from forktex_core.embedded import EmbeddedPostgres
 from forktex_core.flow import Flow
-from tests.crash.programs import PROGRAMS, Effects, register
+from tests.crash.programs import LEDGER, PROGRAMS, Effects, register
 from tests.crash.test_every_statement import begin, violations
 from tests.waiting import eventually
 
@@ -70,6 +70,7 @@ async def test_everything_dies_at_random(tmp_path: Path) -> None:
     rng = random.Random(seed)
     async with EmbeddedPostgres() as server, Flow(server.dsn) as client:
         register(client, Effects())
+        await lay_out_ledger(server.dsn)
         crew = Crew(server.dsn, tmp_path, rng)
         try:
             for _ in range(WORKERS):
@@ -83,6 +84,12 @@ async def test_everything_dies_at_random(tmp_path: Path) -> None:
     print(f"{crew.killed} workers killed, Postgres {postgres_deaths} times")
     assert crew.killed >= 10
     assert postgres_deaths >= 3
+
+
+async def lay_out_ledger(dsn: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    await connection.execute(LEDGER.replace("{schema}", "forktex_flow"))
+    await connection.close()
 
 
 async def start_all(client: Flow, rng: random.Random) -> dict[UUID, str]:

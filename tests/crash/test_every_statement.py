@@ -22,7 +22,7 @@ import pytest
 from forktex_core.flow import Flow
 from forktex_core.flow.store.sql import quote_identifier
 from tests.crash.points import MortalFlow, Point
-from tests.crash.programs import PROGRAMS, Effects, Program, register
+from tests.crash.programs import LEDGER, PROGRAMS, Effects, Program, register
 from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -57,9 +57,13 @@ async def worker(flow: Flow, **settings: Any) -> AsyncIterator[asyncio.Task[None
 
 
 async def committed_steps(sql: asyncpg.Connection, run_id: UUID) -> set[str]:
-    """Return the keys of the steps whose outcome stands in the journal."""
-    rows = await sql.fetch("SELECT key FROM journal WHERE run_id = $1 AND kind = 'step'", run_id)
-    return {row["key"] for row in rows}
+    """Return the keys of the steps, as effects have them, whose outcome stands in the journal."""
+    rows = await sql.fetch(
+        "SELECT j.key, r.generation FROM journal j JOIN run r ON r.id = j.run_id"
+        " WHERE r.id = $1 AND j.kind = 'step'",
+        run_id,
+    )
+    return {f"{r['generation']}:{r['key']}" if r["generation"] else r["key"] for r in rows}
 
 
 class Stage:
@@ -72,11 +76,11 @@ class Stage:
         """Return every point that an undisturbed worker passes."""
         flow = MortalFlow(self.dsn, schema=self.schema)
         register(flow, Effects())
-        async with flow:
+        async with Flow(self.dsn, schema=self.schema) as client, flow:
+            run_id = await begin_for(client, program)
             fate = flow.doom(None)
             async with worker(flow):
-                run_id = await begin(flow, program)
-                assert await flow.result(run_id, timeout=20) == program.result
+                assert await client.result(run_id, timeout=20) == program.result
         return [
             Point(name, number, after)
             for name, count in sorted(fate.seen.items())
@@ -131,6 +135,7 @@ class Stage:
 async def stage(postgres, schema: str, sql: asyncpg.Connection) -> Stage:
     """A stage on a schema of its own, migrated."""
     async with Flow(postgres.url, schema=schema):
+        await sql.execute(LEDGER.replace("{schema}", quote_identifier(schema)))
         return Stage(postgres.url, schema, sql)
 
 

@@ -9,11 +9,17 @@ from urllib.parse import urlsplit
 import pytest
 
 from forktex_core.flow import Flow
-from tests.crash.programs import PROGRAMS, Effects, register
+from forktex_core.flow.store.sql import quote_identifier
+from tests.conftest import execute
+from tests.crash.programs import LEDGER, PROGRAMS, Effects, register
 from tests.crash.proxy import Proxy
 from tests.crash.test_every_statement import begin, violations, worker
 
 SEVERAL = ("chain", "fan", "signals", "sleeper")
+
+
+async def make_ledger(postgres, schema: str) -> None:
+    await execute(postgres, LEDGER.replace("{schema}", quote_identifier(schema)))
 
 
 async def lose(
@@ -25,6 +31,7 @@ async def lose(
     async with Proxy(str(address.hostname), address.port or 5432, purpose, number) as proxy:
         through = postgres.dsn.replace(f":{address.port}/", f":{proxy.port}/") + "?sslmode=disable"
         async with Flow(postgres.dsn, schema=schema) as client:
+            await make_ledger(postgres, schema)
             serving = Flow(through, schema=schema)
             register(serving, effects)
             register(client, Effects())
@@ -72,6 +79,7 @@ async def test_many_runs_share_a_lost_flush(postgres, schema: str, sql, number: 
         flow = Flow(through, schema=schema)
         register(flow, effects)
         async with flow, worker(flow):
+            await make_ledger(postgres, schema)
             ids = await flow.start_many("chain", [4] * 50)
             assert await asyncio.gather(*(flow.result(i, timeout=20) for i in ids)) == [6] * 50
         assert proxy.lost == 1

@@ -5,6 +5,7 @@
 import asyncio
 import gc
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -223,6 +224,28 @@ def test_a_url_that_cannot_work_is_refused_at_once(url: str, says: str) -> None:
     with pytest.raises(ConfigurationError, match=says) as caught:
         init_engine(url)
     assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"pool_size": 0}, "pool_size is a number from 1 on, not 0"),
+        ({"pool_size": "5"}, "pool_size is a number from 1 on, not '5'"),
+        ({"max_overflow": -1}, "max_overflow is a number from 0 on"),
+        ({"pool_timeout": 0}, "pool_timeout is a time in seconds above 0"),
+        ({"pool_recycle": -1}, "pool_recycle is a time in seconds above 0"),
+        ({"statement_timeout": 0}, "statement_timeout is a time in seconds above 0"),
+        ({"statement_timeout": "60s"}, "statement_timeout is a time in seconds above 0"),
+        ({"connect_timeout": None}, "connect_timeout is a time in seconds above 0"),
+        ({"connect_timeout": float("nan")}, "connect_timeout is a time in seconds above 0"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_refused(settings: dict[str, Any], says: str) -> None:
+    """SQLAlchemy takes a pool of size 0 for one without limits: here it is an error."""
+    with pytest.raises(ConfigurationError, match=says):
+        init_engine("postgresql://localhost/x", **settings)
+    with pytest.raises(NotInitializedError):
+        get_database()
 
 
 async def test_parameters_of_the_url_reach_the_server(database: Server) -> None:

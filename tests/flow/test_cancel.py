@@ -25,8 +25,8 @@ async def waiting(sql, status: str = "waiting") -> None:
 
 
 async def test_a_parked_run_is_interrupted_and_cleans_up(flow: Flow, serving, sql) -> None:
-    """The body of a parked run sees CancelledError, its finally runs durable steps, and the run ends
-    as cancelled with the reason.
+    """The body of a parked run sees CancelledError, its finally runs durable steps, and the run
+    ends as cancelled with the reason.
     """
     seen: list[str] = []
 

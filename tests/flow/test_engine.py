@@ -191,6 +191,7 @@ async def test_eviction_runs_no_durable_code(flow: Flow, serving, sql) -> None:
         try:
             await ctx.wait_signal("go")
         finally:
+            ctx.progress(1)
             await ctx.step(cleanup)
 
     async with serving(flow, warm=0):
@@ -198,6 +199,7 @@ async def test_eviction_runs_no_durable_code(flow: Flow, serving, sql) -> None:
         await eventually(lambda: sql.fetchval("SELECT status = 'waiting' FROM run"))
         await eventually(lambda: not flow._workers[0]._active)
         assert ran == []
+        assert flow._workers[0]._journal._shown == {}
         await flow.send_signal(run_id, "go")
         await flow.result(run_id, timeout=10)
     assert ran == ["cleanup"]
@@ -288,3 +290,26 @@ async def test_migration_is_safe_for_many_at_once(postgres, schema: str) -> None
             await connection.prepare(sql_text)
     finally:
         await connection.close()
+
+
+async def test_parking_sees_a_signal_delivered_meanwhile(flow: Flow, serving, sql) -> None:
+    """A run that asked to park, and is told of a signal before the park is written, goes on: its
+    park counts what it had seen when it asked (trap 3).
+    """
+
+    @flow.workflow()
+    async def body(ctx) -> str:
+        return await ctx.wait_signal("go")
+
+    async with serving(flow):
+        await eventually(lambda: flow._workers and flow._workers[0].ready.is_set())
+        worker = flow._workers[0]
+        held, park = [], worker._endings.park
+        worker._endings.park = held.append
+        run_id = await flow.start("body")
+        await eventually(lambda: held)
+        await flow.send_signal(run_id, "go", "heard")
+        await eventually(lambda: worker._active[run_id].seen == 1)
+        worker._endings.park = park
+        park(held[0])
+        assert await flow.result(run_id, timeout=10) == "heard"

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""The queue on a real Cluster of three, and on Debian's redis-server."""
+"""The queue on a real Cluster of three, and on Debian's redis-server where there is one."""
 
 import shutil
 import socket
@@ -10,13 +10,14 @@ from contextlib import ExitStack
 import pytest
 import redis
 
+from forktex_core.embedded.wheels import valkey_program
 from forktex_core.queue import Queue
 from forktex_core.queue.testing import drain
 from tests.queue.conftest import working
 from tests.waiting import eventually
 
-SERVER = shutil.which("redis-server")
-pytestmark = pytest.mark.skipif(SERVER is None, reason="redis-server is not installed")
+SERVER = str(valkey_program())
+DEBIANS = shutil.which("redis-server")
 
 
 def free_port() -> int:
@@ -28,9 +29,9 @@ def free_port() -> int:
                 return port
 
 
-def start(stack: ExitStack, folder, port: int, *options: str) -> redis.Redis:
+def start(stack: ExitStack, folder, port: int, *options: str, program: str = SERVER) -> redis.Redis:
     folder.mkdir()
-    command = [SERVER, "--port", str(port), "--dir", str(folder), "--save", "", *options]
+    command = [program, "--port", str(port), "--dir", str(folder), "--save", "", *options]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     stack.callback(process.wait)
     stack.callback(process.kill)
@@ -44,12 +45,27 @@ def answers(client: redis.Redis) -> bool:
         return False
 
 
-@pytest.fixture
-async def cluster(tmp_path):
+PROGRAMS = [
+    SERVER,
+    pytest.param(
+        DEBIANS or "",
+        marks=pytest.mark.skipif(DEBIANS is None, reason="redis-server is not installed"),
+    ),
+]
+
+
+@pytest.fixture(params=PROGRAMS, ids=["valkey", "redis-server"])
+async def cluster(tmp_path, request):
     """The clients of a fresh Cluster's three nodes."""
     with ExitStack() as stack:
         nodes = [
-            start(stack, tmp_path / str(i), free_port(), "--cluster-enabled", "yes")
+            start(
+                stack,
+                tmp_path / str(i),
+                free_port(),
+                *("--cluster-enabled", "yes"),
+                program=request.param,
+            )
             for i in range(3)
         ]
         for number, node in enumerate(nodes):
@@ -88,11 +104,57 @@ async def test_queues_on_every_node(cluster):
     assert sum(node.dbsize() > 0 for node in cluster) >= 2
 
 
+async def test_worker_follows_a_slot(cluster):
+    """When the queue's slot moves to another node, its worker and its callers follow, and nothing
+    is lost."""
+    ports = [node.connection_pool.connection_kwargs["port"] for node in cluster]
+    ran = []
+    async with Queue(f"redis://127.0.0.1:{ports[0]}", "moving", dead_after=1.0) as queue:
+
+        @queue.job
+        async def note(number: int) -> None:
+            ran.append(number)
+
+        slot = cluster[0].execute_command("CLUSTER", "KEYSLOT", queue.link.root)
+        names = [node.execute_command("CLUSTER", "MYID") for node in cluster]
+        home = next(i for i, node in enumerate(cluster) if holds(node, slot))
+        there = (home + 1) % 3
+        async with working(queue):
+            await note.enqueue(0)
+            await eventually(lambda: ran == [0])
+            await note.options(delay=1).enqueue(1)
+            cluster[there].execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", names[home])
+            cluster[home].execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", names[there])
+
+            def emptied() -> bool:
+                keys = cluster[home].execute_command("CLUSTER", "GETKEYSINSLOT", slot, 1000)
+                if keys:
+                    words = ("127.0.0.1", ports[there], "", 0, 5000, "KEYS", *keys)
+                    cluster[home].execute_command("MIGRATE", *words)
+                return not keys
+
+            await eventually(emptied)
+            for node in (cluster[there], cluster[home]):
+                node.execute_command("CLUSTER", "SETSLOT", slot, "NODE", names[there])
+            await note.enqueue(2)
+            await eventually(lambda: sorted(ran) == [0, 1, 2])
+    assert holds(cluster[there], slot)
+
+
+def holds(node: redis.Redis, slot: int) -> bool:
+    """Whether a node says that the slot is its own."""
+    for first, last, (_, port, *_), *_ in node.execute_command("CLUSTER", "SLOTS"):
+        if first <= slot <= last:
+            return port == node.connection_pool.connection_kwargs["port"]
+    return False
+
+
+@pytest.mark.skipif(DEBIANS is None, reason="redis-server is not installed")
 async def test_debian_redis(tmp_path):
     """The same on the redis-server of the distribution."""
     with ExitStack() as stack:
         port = free_port()
-        node = start(stack, tmp_path / "one", port)
+        node = start(stack, tmp_path / "one", port, program=DEBIANS)
         await eventually(lambda: answers(node))
         ran = []
         async with Queue(f"redis://127.0.0.1:{port}") as queue:

@@ -12,8 +12,9 @@ import pytest
 import redis.asyncio
 
 from forktex_core.queue import Queue, QueueUnavailableError
+from forktex_core.queue.worker.heartbeat import Heartbeat, Pulse
 from tests.queue.conftest import working
-from tests.queue.test_cluster import SERVER, answers, free_port, start
+from tests.queue.test_cluster import answers, free_port, start
 from tests.waiting import eventually
 
 
@@ -104,6 +105,36 @@ async def test_lost_reply_of_a_delivery(queue, redis_url):
     assert "redelivered" not in (await queue.stats()).counters["note"]
 
 
+async def test_a_transport_lost_between_two_commands(queue):
+    """A connection that the loop has dropped since the last command is a lost connection like any
+    other: the next command goes over a new one."""
+    wire = queue.submitter.wire
+    assert await wire.insist(("PING",)) == b"PONG"
+    transport = wire._connection._writer.transport
+    transport.abort()
+    await eventually(lambda: transport._loop is None)
+    assert await wire.insist(("PING",)) == b"PONG"
+
+
+async def test_a_heartbeat_goes_on_after_any_error(queue):
+    """Whatever goes wrong with one sign of life, the next one is given."""
+    told = []
+
+    def describe() -> dict:
+        told.append(1)
+        if len(told) == 1:
+            raise ValueError("nobody foresaw this")
+        return {}
+
+    pulse = Pulse(queue.new_link(), 0.5, describe, lambda: None)
+    heartbeat = Heartbeat("beating", [pulse], time.monotonic, 60)
+    heartbeat.start()
+    try:
+        await eventually(lambda: queue.submitter.wire.ask(("EXISTS", "fq:{test}:hb:beating")))
+    finally:
+        await heartbeat.close()
+
+
 async def test_partitioned_worker_comes_back(queue, redis_url):
     """A worker cut off from the server loses its job to another; back again, it stops its own
     run, and settles nothing of it."""
@@ -142,7 +173,6 @@ async def test_partitioned_worker_comes_back(queue, redis_url):
     assert (counters["succeeded"], counters["redelivered"], len(began)) == (1, 1, 2)
 
 
-@pytest.mark.skipif(SERVER is None, reason="redis-server is not installed")
 async def test_server_out_of_memory(tmp_path):
     """A full server refuses enqueueing with a clear error; running jobs are acknowledged all the
     same, and room makes enqueueing work again."""
@@ -179,7 +209,6 @@ async def test_server_out_of_memory(tmp_path):
             assert sorted(queue.ran) == [*range(10), 11]
 
 
-@pytest.mark.skipif(SERVER is None, reason="redis-server is not installed")
 async def test_failover_to_a_replica(tmp_path):
     """When the address leads to a promoted replica, workers go on; what was replicated runs."""
     with ExitStack() as stack:

@@ -4,17 +4,12 @@
 
 import json
 import sys
-import time
-from datetime import UTC, datetime, timedelta
 
 import pytest
 from click.testing import CliRunner
-from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
 
-from forktex_core.queue import Concurrency, Queue, Rate, Worker, current_job
+from forktex_core.queue import Concurrency, Queue, Worker
 from forktex_core.queue.cli import main
-from forktex_core.queue.cron import Cron
 from forktex_core.queue.testing import drain, embedded
 from tests.waiting import eventually
 
@@ -34,51 +29,6 @@ async def test_queues_by_weight(redis_url):
     assert len(order) == 800
     part = order[:300].count("heavy") / 300
     assert 0.6 < part < 0.9, part
-
-
-async def test_rate_by_key_and_limits_together(queue, work):
-    """A rate by key counts each key alone, and holds beside a concurrency of the whole job."""
-    starts: dict[str, list[float]] = {"a": [], "b": []}
-
-    @queue.job(limits=[Rate(2, per=0.4, by_key=True), Concurrency(3)])
-    async def call() -> None:
-        starts[current_job().key].append(time.monotonic())
-
-    await work()
-    await queue.enqueue_many([call.options(key=key).call() for _ in range(6) for key in "ab"])
-    await eventually(lambda: sum(map(len, starts.values())) == 12)
-    for times in starts.values():
-        spans = [late - early for early, late in zip(times, times[2:], strict=False)]
-        assert min(spans) > 0.3, spans
-    assert starts["b"][0] < starts["a"][-1], "one key waited for the other"
-    assert starts["a"][0] < starts["b"][-1], "one key waited for the other"
-
-
-def test_cron_over_summer_time(queue):
-    """A plan at 08:00 in Berlin is 07:00 UTC in winter and 06:00 in summer, once a day."""
-
-    @queue.job
-    async def report() -> None: ...
-
-    cron = Cron(report.call(), "0 8 * * *", "Europe/Berlin")
-    moment, ticks = datetime(2026, 3, 27, 12, tzinfo=UTC), []
-    for _ in range(3):
-        moment = cron.after(moment)
-        ticks.append(moment.astimezone(UTC))
-    assert [(tick.day, tick.hour) for tick in ticks] == [(28, 7), (29, 6), (30, 6)]
-
-
-def test_catch_up(queue):
-    """A missed tick counts when it is no longer ago than ``catch_up``."""
-
-    @queue.job
-    async def report() -> None: ...
-
-    start = datetime(2026, 1, 5, 8, 10, tzinfo=UTC)
-    made_up = Cron(report.call(), "0 8 * * *", catch_up=timedelta(minutes=30)).first(start)
-    too_late = Cron(report.call(), "0 8 * * *", catch_up=60).first(start)
-    assert made_up == start.replace(minute=0)
-    assert too_late == start.replace(minute=0) + timedelta(days=1)
 
 
 async def test_embedded():
@@ -127,22 +77,6 @@ def test_command_works_and_cancels(redis_url, tmp_path):
         assert missing.exit_code != 0
     finally:
         sys.path.remove(str(tmp_path))
-
-
-async def test_trace_goes_from_enqueue_to_run(redis_url):
-    """The run's span belongs to the trace in which the job was enqueued."""
-    tracer = TracerProvider().get_tracer("test")
-    seen = []
-    async with Queue(redis_url, tracing=True) as queue:
-
-        @queue.job
-        async def note() -> None:
-            seen.append(trace.get_current_span().get_span_context().trace_id)
-
-        with tracer.start_as_current_span("request") as span:
-            await note.enqueue()
-        await drain(queue)
-    assert seen == [span.get_span_context().trace_id]
 
 
 @pytest.mark.parametrize("size", [1, 7])

@@ -86,14 +86,23 @@ async def test_sources(store: StorageClient, tmp_path: Path) -> None:
     """Files, async and plain iterators, views and byte arrays are sources."""
     expected = b"\0" * 3 + b"\1" * 5
     (tmp_path / "f").write_bytes(expected)
+
+    class AsyncFile:
+        def __init__(self) -> None:
+            self._file = io.BytesIO(expected)
+
+        async def read(self, size: int = -1, /) -> bytes:
+            return self._file.read(min(size, 3))
+
     await store.put("async", pieces(3, 5))
+    await store.put("async file", AsyncFile())
     await store.put("iterator", iter([b"\0" * 3, b"\1" * 5]))
     await store.put("bytesio", io.BytesIO(expected))
     await store.put("view", memoryview(expected))
     await store.put("array", bytearray(expected))
     with (tmp_path / "f").open("rb") as file:
         await store.put("file", file)
-    for key in ("async", "iterator", "bytesio", "view", "array", "file"):
+    for key in ("async", "async file", "iterator", "bytesio", "view", "array", "file"):
         assert await store.get(key) == expected
 
 
@@ -242,6 +251,28 @@ async def test_delete_prefix(store: StorageClient) -> None:
     assert [info.key async for info in store.list()] == ["q/1"]
     with pytest.raises(ValueError, match="would empty the bucket"):
         await store.delete_prefix("")
+
+
+@pytest.mark.parametrize("store", ["s3", "memory"], indirect=True)
+async def test_more_than_a_page(store: StorageClient) -> None:
+    """A thousand keys and more are listed, and deleted by an async iterator and by prefix."""
+
+    async def put(number: int) -> None:
+        await store.put(f"many/{number:04}", b"1")
+
+    await asyncio.gather(*map(put, range(1_010)))
+    keys = [info.key async for info in store.list("many/")]
+    assert keys == [f"many/{number:04}" for number in range(1_010)]
+    after = [info.key async for info in store.list("many/", start_after="many/0950")]
+    assert after == keys[951:]
+
+    async def some() -> AsyncIterator[str]:
+        for key in keys[:50]:
+            yield key
+
+    await store.delete_many(some())
+    assert (await store.delete_prefix("many/")).objects == 960
+    assert [info.key async for info in store.list()] == []
 
 
 async def test_open_reads_like_a_file(store: StorageClient) -> None:

@@ -2,27 +2,35 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """Signed URLs, policies and callback links as plain HTTP clients see them."""
 
+import asyncio
+import base64
+import json
+import secrets
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from forktex_core.storage import (
     Area,
+    AzureCredentials,
     CallbackApp,
     CallbackSigner,
     InvalidTTL,
     Layout,
     LinkExpired,
     LinkInvalid,
+    LinkRule,
     PublicAccess,
     PublicLinks,
     StorageClient,
     Unsupported,
 )
-from tests.storage.conftest import S3
+from tests.storage.servers import AZURITE_KEY, S3
 
 KEYS = {"2026": b"k" * 32}
 
@@ -222,3 +230,152 @@ async def test_callback_links(storage: StorageClient, s3: S3) -> None:
     with pytest.raises(ValueError, match="at least 16"):
         CallbackSigner("https://api.test", {"a": b"short"})
     assert "kkkk" not in repr(signer)
+
+
+async def test_links_of_azure(azurite: str) -> None:
+    """A SAS reads and writes one blob, and the server refuses it for another or altered."""
+    account = AzureCredentials("devstoreaccount1", AZURITE_KEY)
+    name = f"t-{secrets.token_hex(6)}"
+    async with StorageClient(f"az://{name}", account, endpoint_url=azurite) as storage:
+        await storage.create_bucket()
+        up = await storage.signed_url("a b/ü.txt", PublicAccess.write)
+        async with httpx.AsyncClient() as web:
+            assert (await web.put(up, content=b"hello", headers=up.headers)).status_code == 201
+            assert (await web.get(up)).status_code == 403
+            url = await storage.signed_url("a b/ü.txt", filename="ü.txt", content_type="text/x")
+            answer = await web.get(url)
+            assert (answer.status_code, answer.content) == (200, b"hello")
+            assert answer.headers["content-disposition"].startswith("attachment;")
+            assert answer.headers["content-type"] == "text/x"
+            await storage.put("other", b"1")
+            assert (await web.get(url.replace("a%20b/%C3%BC.txt", "other"))).status_code == 403
+            assert (await web.put(url, content=b"x", headers=up.headers)).status_code == 403
+            assert (await web.get(url.replace("text", "html"))).status_code == 403
+        with pytest.raises(InvalidTTL, match="31536000"):
+            await storage.signed_url("k", ttl_seconds=366 * 24 * 3600)
+
+
+async def test_the_most_specific_rule_decides(s3: S3, bucket: str) -> None:
+    """A bucket's rule goes before everybody's, a longer prefix before a shorter one; a rule's
+    endpoint before the common one."""
+    links = PublicLinks(
+        endpoint_url="https://outside.test",
+        rules=[
+            LinkRule(base_url="https://any.test"),
+            LinkRule(prefix="a/", base_url="https://any-a.test"),
+            LinkRule(bucket=bucket, prefix="b/", base_url="https://mine-b.test/x/"),
+            LinkRule(bucket=bucket, prefix="b/c/", endpoint_url="https://own.test"),
+        ],
+    )
+    async with s3.client(bucket, links=links) as storage:
+        assert storage.public_url("k") == "https://any.test/k"
+        assert storage.public_url("a/k") == "https://any-a.test/a/k"
+        assert storage.public_url("b/k") == "https://mine-b.test/x/b/k"
+        assert storage.public_url("b/c/k") == f"https://own.test/{bucket}/b/c/k"
+        assert storage.in_bucket("other").public_url("b/k") == "https://any.test/b/k"
+        signed = await storage.signed_url("b/c/k"), await storage.signed_url("b/k")
+    assert [urlsplit(url).netloc for url in signed] == ["own.test", "outside.test"]
+
+
+async def test_a_cdn_in_front(s3: S3, bucket: str) -> None:
+    """The same call is signed for CloudFront where a rule has a key pair, file name included; the
+    public key verifies it, writes go to the store."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+    rule = {
+        "prefix": "media/",
+        "base_url": "https://cdn.test",
+        "cloudfront": {"key_pair_id": "KPAIR", "private_key": pem},
+    }
+    links = PublicLinks.from_config({"rules": [rule]})
+    assert pem[30:60] not in repr(links.rules)
+    async with s3.client(bucket, links=links) as storage:
+        url = await storage.signed_url("media/a b.mp4", ttl_seconds=600, filename="a.mp4")
+        write = await storage.signed_url("media/a b.mp4", PublicAccess.write)
+        with pytest.raises(InvalidTTL):
+            await storage.signed_url("media/a b.mp4", ttl_seconds=0)
+    resource, _, signed = url.partition("&Expires=")
+    assert resource.startswith("https://cdn.test/media/a%20b.mp4?response-content-disposition=")
+    query = parse_qs(f"Expires={signed}")
+    document = {
+        "Statement": [
+            {
+                "Resource": resource,
+                "Condition": {"DateLessThan": {"AWS:EpochTime": int(query["Expires"][0])}},
+            }
+        ]
+    }
+    proof = base64.b64decode(query["Signature"][0].translate(str.maketrans("-_~", "+=/")))
+    text = json.dumps(document, separators=(",", ":")).encode()
+    key.public_key().verify(proof, text, padding.PKCS1v15(), hashes.SHA1())
+    assert abs(int(query["Expires"][0]) - url.expires_at.timestamp()) < 1
+    assert urlsplit(write).netloc == urlsplit(s3.url).netloc
+
+
+async def test_an_area_in_a_bucket_of_its_own(s3: S3, bucket: str) -> None:
+    """An area may have its bucket, and `apply_layout` opens public areas ahead of any write."""
+    other = f"{bucket}-public"
+    layout = Layout(Area("site", "site/{tenant}", bucket=other, access=PublicAccess.read))
+    async with s3.client(bucket, layout=layout) as storage:
+        await storage.in_bucket(other).create_bucket()
+        await storage.apply_layout()
+        s3.boto.put_object(Bucket=other, Key="site/acme/x", Body=b"1")
+        s3.boto.put_object(Bucket=other, Key="else", Body=b"1")
+        site = storage.area("site", tenant="acme")
+        assert (site.bucket, site.prefix) == (other, "site/acme/")
+        assert await site.is_public("x")
+        assert not await storage.in_bucket(other).is_public("else")
+
+
+async def test_policies_of_others_stay(s3: S3, bucket: str) -> None:
+    """Opening and closing a prefix leaves every other statement as it was."""
+    theirs = {
+        "Effect": "Allow",
+        "Principal": {"AWS": "*"},
+        "Action": ["s3:GetObject"],
+        "Resource": [f"arn:aws:s3:::{bucket}/theirs/*"],
+    }
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [theirs]})
+    s3.boto.put_bucket_policy(Bucket=bucket, Policy=policy)
+    async with s3.client(bucket) as storage:
+        await storage.put("theirs/x", b"1")
+        await storage.put("ours/x", b"1")
+        await storage.set_public("ours/", PublicAccess.read)
+        await storage.set_public("ours/", PublicAccess.read)
+        now = json.loads(s3.boto.get_bucket_policy(Bucket=bucket)["Policy"])
+        assert len(now["Statement"]) == 2
+        assert await storage.is_public("ours/x")
+        await storage.set_public("ours/", PublicAccess.none)
+        assert not await storage.is_public("ours/x")
+        assert await storage.is_public("theirs/x")
+
+
+async def test_a_reader_that_goes_away_ends_the_stream() -> None:
+    """The app stops reading from the store when its client has disconnected."""
+    signer = CallbackSigner("https://api.test/files", KEYS)
+    async with StorageClient("memory://b", callback=signer) as client:
+        await client.create_bucket()
+        await client.put("big", b"x" * 10_000_000)
+        url = urlsplit(client.callback_url("big"))
+        scope = {
+            "type": "http", "method": "GET", "path": url.path, "headers": [],
+            "query_string": url.query.encode(),
+        }  # fmt: skip
+        sent: list[dict[str, Any]] = []
+        gone = asyncio.Event()
+
+        async def receive() -> dict[str, Any]:
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: dict[str, Any]) -> None:
+            sent.append(message)
+            if len(sent) == 4:
+                gone.set()
+            await asyncio.sleep(0)
+
+        await CallbackApp(client)(scope, receive, send)  # type: ignore[arg-type]  # plain dicts
+    assert 4 <= len(sent) < 10
+    assert sent[-1]["more_body"]

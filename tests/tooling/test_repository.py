@@ -29,6 +29,8 @@ AGPL = "0d96a4ff68ad6d4b6f1f30f713b18d5184912ba8dd389f86aa7710db079abcb0"
 # Written so that they don't match themselves.
 REGISTRY = re.compile(r"\b(pypi|pythonhosted|npmjs|debian)\.(org|com|io)\b", re.IGNORECASE)
 PLACE = re.compile(r"(?<![\w.~}-])/(root|home/[a-z]\w*|Users|work|farm)/")
+LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
+CODE = re.compile(r"^```.*?^```|`[^`\n]*`", re.DOTALL | re.MULTILINE)  # x[y](z) is no link there
 TARGETS = """
     audit bench bench-peers build ci clean demo deps deps-lock format format-check fsd-check help
     license-check license-fix license-strip lint logs makefile start stop test test-all test-lowest
@@ -166,13 +168,19 @@ def test_disabled_atoms_say_why() -> None:
     assert all(len(atom["reason"]) > 20 for atom in disabled)
 
 
+def test_links_are_not_sought_in_code() -> None:
+    """`Model[x](y)` in a program is no link, whatever stands around it."""
+    text = "[a](b)\n```python\nRepository[User](session)\n```\n`x[y](z)` and [c](d.md#e)\n"
+    assert LINK.findall(CODE.sub("", text)) == ["b", "d.md"]
+
+
 def test_links_between_documents_lead_somewhere() -> None:
     """Every relative link of a Markdown file points to a file that exists."""
     broken = [
         f"{path}: {target}"
         for path, text in _listed()
         if path.suffix == ".md"
-        for target in re.findall(r"\]\((?!\w+:|#)([^)#\s]+)", text)
+        for target in LINK.findall(CODE.sub("", text))
         if not (ROOT / path.parent / target).exists()
     ]
     assert broken == []

@@ -27,7 +27,7 @@ from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.pool import QueuePool
 
-from forktex_core.db.errors import DBError, UnreachableError
+from forktex_core.db.errors import ConfigurationError, DBError, UnreachableError
 from forktex_core.db.session import OrgSession
 from forktex_core.db.settling import Settling
 from forktex_core.db.url import address, parse_url
@@ -37,7 +37,10 @@ IsolationLevel = Literal["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"]
 
 @dataclass(frozen=True, kw_only=True)
 class EngineOptions:
-    """The settings of one engine; times are in seconds. `init_engine` explains each."""
+    """The settings of one engine; times are in seconds. `init_engine` explains each.
+
+    Raises `ConfigurationError` for sizes and times that make no sense.
+    """
 
     pool_size: int = 5
     max_overflow: int = 10
@@ -50,6 +53,18 @@ class EngineOptions:
     row_security: bool = False
     echo: bool = False
     connect_args: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, least in (("pool_size", 1), ("max_overflow", 0)):
+            value = getattr(self, name)
+            if type(value) is not int or value < least:
+                raise ConfigurationError(f"{name} is a number from {least} on, not {value!r}")
+        for name in ("pool_timeout", "pool_recycle", "statement_timeout", "connect_timeout"):
+            value = getattr(self, name)
+            if name == "statement_timeout" and value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+                raise ConfigurationError(f"{name} is a time in seconds above 0, not {value!r}")
 
     def differing(self, other: "EngineOptions") -> list[str]:
         """The names of the settings in which the two differ."""

@@ -76,7 +76,7 @@ def _merged_mapper_args(cls: type[BaseDBModel]) -> dict[str, Any]:
     """
     below_mapped = any("__mapper__" in base.__dict__ for base in cls.__mro__[1:])
     sources = [cls] if below_mapped else list(reversed(cls.__mro__))
-    merged: dict[str, Any] = {"eager_defaults": True}
+    merged: dict[str, Any] = {}
     for source in sources:
         given = source.__dict__.get("__mapper_args__", {})
         merged |= given.fget(cls) if isinstance(given, declared_attr) else given

@@ -54,7 +54,8 @@ def init_engine(
         connect_args: further arguments of `asyncpg.connect`, such as `{"ssl": context}`.
 
     Calling it again with the same settings returns the same `Database`. Raises
-    `AlreadyInitializedError` when they differ and `ConfigurationError` for a URL that cannot work.
+    `AlreadyInitializedError` when they differ and `ConfigurationError` for a URL or a setting that
+    cannot work.
     """
     options = EngineOptions(
         pool_size=pool_size,

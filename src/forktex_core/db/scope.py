@@ -18,8 +18,10 @@ from forktex_core.db.errors import MissingScopeError, ScopeError
 EVERY_ORG: Final = object()
 _scope: ContextVar[Any] = ContextVar("forktex_db_org_scope", default=None)
 
-# Where the guard of statements finds that a table is scoped: by the table, and by its name in text.
-SCOPED: Final = "forktex_org_scoped"
+# Where the guard of statements finds the model of a scoped table: by its full name, which every
+# Table has however it was made, and by its bare name in text. (Not in Table.info: Alembic writes
+# that into the service's migrations.)
+scoped_tables: Final[dict[str, str]] = {}
 scoped_table_names: Final[dict[str, str]] = {}
 
 
@@ -116,5 +118,5 @@ def _register(mapper: Mapper[Any], model: type[Any]) -> None:
         column.default = ColumnDefault(lambda: required_org(model.__name__))
     for table in mapper.tables:
         assert isinstance(table, Table)
-        table.info.setdefault(SCOPED, model.__name__)
+        scoped_tables.setdefault(table.fullname, model.__name__)
         scoped_table_names.setdefault(table.name.lower(), model.__name__)

@@ -29,7 +29,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import Connection, Select, event, func, inspect, select
+from sqlalchemy import Connection, Executable, Select, event, func, inspect, select
 from sqlalchemy.orm import (
     Mapper,
     ORMExecuteState,
@@ -213,7 +213,8 @@ def _refuse_unfilterable(state: ORMExecuteState) -> None:
     if state.execution_options.get("org_filtered"):
         return
     seen_whole = state.is_orm_statement and not state.is_from_statement
-    model = (bare_use if seen_whole else any_use)(state.statement)
+    statement = _without_fetched_keys(state.statement, state.bind_mapper)
+    model = (bare_use if seen_whole else any_use)(statement)
     if model is None and isinstance(state.statement, Insert):
         model = nested_use(state.statement)
     if model is not None:
@@ -223,6 +224,21 @@ def _refuse_unfilterable(state: ORMExecuteState) -> None:
             f"(select({model}), or .select_from({model})), run it inside unscoped(), or filter by "
             "org_id yourself and say so: statement.execution_options(org_filtered=True)"
         )
+
+
+def _without_fetched_keys(statement: Executable, mapper: Mapper[Any] | None) -> Executable:
+    """The statement, or its like if it is the one that a bulk change fetches keys by.
+
+    With synchronize_session="fetch", which "auto" falls back to, SQLAlchemy selects the columns of
+    the primary key, which name the bare table, but from the model: the filter reaches them.
+    """
+    if mapper is None or not isinstance(statement, Select):
+        return statement
+    keys = list(statement._raw_columns)[:-1]  # noqa: SLF001 - without the token behind them
+    sources = [each._annotations.get("parententity") for each in statement._from_obj]  # noqa: SLF001
+    if sources == [mapper] and list(map(id, keys)) == list(map(id, mapper.primary_key)):
+        return select(mapper.class_).where(*statement._where_criteria)  # noqa: SLF001
+    return statement
 
 
 def _restrict(state: ORMExecuteState) -> None:

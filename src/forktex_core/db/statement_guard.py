@@ -18,7 +18,7 @@ from sqlalchemy.sql.elements import ColumnClause
 from sqlalchemy.sql.selectable import AliasedReturnsRows, FromClause, Join, SelectBase
 from sqlalchemy.sql.visitors import ExternallyTraversible
 
-from forktex_core.db.scope import SCOPED, scoped_table_names
+from forktex_core.db.scope import OrgScopedMixin, scoped_table_names, scoped_tables
 
 _WORD = re.compile(r"\w+")
 
@@ -116,11 +116,14 @@ def _bare_source(source: Any) -> str | None:
 
 def _scoped_model(element: Any) -> str | None:
     """The model behind a table, an alias of one, or a column of either."""
+    mapper = element._annotations.get("parentmapper")  # noqa: SLF001 - there is no public way
+    if mapper is not None and not issubclass(mapper.class_, OrgScopedMixin):
+        return None  # another model, whose table has the same name in another database
     if isinstance(element, Column):
         element = element.table
     while isinstance(element, AliasedReturnsRows):
         element = element.element
-    return element.info.get(SCOPED) if isinstance(element, Table) else None
+    return scoped_tables.get(element.fullname) if isinstance(element, Table) else None
 
 
 def _is_entity(element: Any) -> bool:

@@ -26,6 +26,10 @@ class TimestampMixin:
     The time is `now()` of PostgreSQL, the start of the transaction: all rows of one transaction
     carry the same one. Every UPDATE through SQLAlchemy moves `updated_at`; one that was typed into
     psql does not (write a trigger if that must count too).
+
+    On a declarative base of your own set `__mapper_args__ = {"eager_defaults": True}`, which
+    `BaseDBModel` has: otherwise the new `updated_at` is fetched when it is read, which an async
+    session refuses.
     """
 
     created_at: Mapped[datetime] = created_column()

@@ -14,6 +14,7 @@ import threading
 import time
 from uuid import UUID
 
+_TIME_BITS = 48
 _RANDOM_BITS = 74
 _STEP_BITS = 32
 _LOW_BITS = 62
@@ -24,7 +25,12 @@ def _random(bits: int) -> int:
 
 
 def compose(milliseconds: int, random: int) -> UUID:
-    """Lay `milliseconds` (48 bits) and `random` (74 bits) out as a version 7 UUID."""
+    """Lay `milliseconds` (48 bits) and `random` (74 bits) out; ValueError if one does not fit."""
+    if milliseconds >> _TIME_BITS or random >> _RANDOM_BITS:
+        raise ValueError(
+            f"a version 7 UUID has {_TIME_BITS} bits for the time and {_RANDOM_BITS} bits for "
+            f"chance; {milliseconds} and {random} do not fit"
+        )
     high, low = random >> _LOW_BITS, random & ((1 << _LOW_BITS) - 1)
     return UUID(int=milliseconds << 80 | 0x7 << 76 | high << 64 | 0b10 << 62 | low)
 

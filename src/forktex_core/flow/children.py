@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, override
 from uuid import UUID
 
-from forktex_core.flow.codec import ANY, Shape
+from forktex_core.flow.codec import ANY
 from forktex_core.flow.engine.operation import EffectCall, SignalWait
 from forktex_core.flow.engine.outcome import CANCEL_SIGNAL, cancellation
 from forktex_core.flow.errors import RunCancelled, RunFailed
@@ -49,16 +49,21 @@ class ChildHandle[O]:
         workflow: its workflow's name.
     """
 
-    def __init__(
-        self, execution: "Execution", run_id: UUID, workflow: str, key: str, shape: Shape
-    ) -> None:
+    def __init__(self, execution: "Execution", run_id: UUID, workflow: str, key: str) -> None:
         self._execution = execution
         self.run_id = run_id
         self.workflow = workflow
         self._key = key
-        self._shape = shape
+        self._shape = ANY
         self._end: asyncio.Future[O] | None = None
         self._waiting: asyncio.Future[None] | None = None
+
+    async def start(self, call: EffectCall) -> None:
+        """Record the start, or find it recorded: with the version that the child runs in."""
+        version = await self._execution.perform(call)
+        found = self._execution.host.registry.find(self.workflow, version)
+        if found is not None:
+            self._shape = found.output_shape
 
     async def result(self) -> O:
         """Wait until the child has ended and return its output. May be called by many branches.

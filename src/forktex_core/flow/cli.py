@@ -1,19 +1,19 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""``forktex-flow``: run workers and bring schemas up to date from the command line.
+"""``forktex-flow``: run workers, bring schemas up to date, and audit bodies from the command line.
 
-Exit codes: 0 success, 1 the work failed, 2 the command line was wrong.
+Exit codes: 0 success, 1 the work failed, 2 the command line was wrong. Those of ``audit`` stand
+with that command.
 """
 
 import asyncio
-import importlib
 import logging
-import sys
-from pathlib import Path
 from typing import Any
 
 import click
 
+from forktex_core.flow.audit_command import audit_command, journal_command
+from forktex_core.flow.entrypoint import load
 from forktex_core.flow.errors import FlowError
 from forktex_core.flow.flow import Flow
 
@@ -68,25 +68,8 @@ def migrate(entrypoint: str) -> None:
     _run(_migrate(load(entrypoint)))
 
 
-def load(entrypoint: str) -> Flow:
-    """Import the Flow that ``package.module:name`` stands for; raise click.BadParameter saying what
-    is wrong.
-    """
-    module_name, _, attribute = entrypoint.partition(":")
-    if not module_name or not attribute:
-        raise click.BadParameter(f"{entrypoint!r} is not of the form package.module:flow")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise click.BadParameter(
-            f"{entrypoint!r}: {error}; run the command where the package can be imported"
-        ) from error
-    flow = getattr(module, attribute, None)
-    if not isinstance(flow, Flow):
-        raise click.BadParameter(f"{entrypoint!r}: {module_name} has no Flow named {attribute!r}")
-    return flow
+main.add_command(audit_command)
+main.add_command(journal_command)
 
 
 async def _serve(flow: Flow, settings: dict[str, Any]) -> None:

@@ -255,6 +255,22 @@ class FlowContext:
             DefinitionError: no such workflow is registered here, and no ``version`` was given.
             PayloadError: the input doesn't fit, or JSON can't carry it.
         """
+        child, call = self._child(
+            workflow, input, version=version, queue=queue, priority=priority, delay=delay,
+            metadata=metadata, parent_close=parent_close,
+        )  # fmt: skip
+        await child.start(call)
+        return child
+
+    def _child(
+        self,
+        workflow: str | Workflow[Any, Any],
+        input: Any,
+        *,
+        queue: str | None = None,
+        parent_close: ParentClose = "cancel",
+        **options: Any,
+    ) -> tuple[ChildHandle[Any], EffectCall]:
         execution = self._execution
         execution.check_inside()
         if parent_close not in ("terminate", "cancel", "abandon"):
@@ -266,17 +282,14 @@ class FlowContext:
         run = replace(
             new_run(
                 execution, child_run_id(execution.run_id, scoped), workflow, input,
-                version=version, queue=execution.queue if queue is None else queue,
-                priority=priority, delay=delay, metadata=metadata,
+                queue=execution.queue if queue is None else queue, **options,
             ),
             parent_id=execution.run_id, parent_key=scoped, parent_close=parent_close,
         )  # fmt: skip
         call = EffectCall(
             key=key, kind=CHILD, name=run.workflow, effects=(run,), value=str(run.version)
         )
-        found = execution.host.registry.find(run.workflow, await execution.perform(call))
-        shape = ANY if found is None else found.output_shape
-        return ChildHandle(execution, run.id, run.workflow, scoped, shape)
+        return ChildHandle(execution, run.id, run.workflow, scoped), call
 
     async def run_child[I, O](
         self, workflow: str | Workflow[I, O], input: Any = None, **options: Any
@@ -285,9 +298,11 @@ class FlowContext:
 
         If this wait is cancelled, so is the child, unless ``parent_close`` is ``abandon``.
         """
-        child = await self.start_child(workflow, input, **options)
+        child, call = self._child(workflow, input, **options)
         try:
-            return await child.result()
+            await child.start(call)
+            result: O = await child.result()
+            return result
         except asyncio.CancelledError:
             if options.get("parent_close") != "abandon":
                 await child.cancel("its parent gave it up")

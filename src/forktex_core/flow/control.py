@@ -26,7 +26,7 @@ from forktex_core.flow.errors import (
 )
 from forktex_core.flow.identity import new_run_id
 from forktex_core.flow.session import AnySession, SessionStatements
-from forktex_core.flow.setback import Recorded, entry_of, failing_entry
+from forktex_core.flow.setback import Recorded, entry_of, failing_entry, recorded
 from forktex_core.flow.transitions import IllegalTransitionError
 from forktex_core.flow.workflow import check_name
 
@@ -175,7 +175,8 @@ class Control(Client):
 
         The failed step's record is removed, with all that was recorded after it (compensations,
         say), and the step gets its attempts anew; what was recorded before is kept. A run that
-        failed in its own code goes on where it failed: mend the code first.
+        failed in its own code goes on where it failed: mend the code first. One that failed
+        because a child did waits for that child's end again: retry the child before its parent.
 
         Raises:
             RunNotFoundError: there is no such run.
@@ -295,9 +296,9 @@ class Control(Client):
     async def _entries(self, run_id: UUID) -> list[Recorded]:
         store = self._open.store
         return [
-            Recorded(
-                row["key"], row["seq"], row["kind"], row["name"],
-                store.decode(row["value"]) if row["failed"] else None,
+            recorded(
+                row["key"], row["seq"], row["kind"], row["name"], store.decode(row["value"]),
+                failed=row["failed"],
             )
             for row in await store.journal(run_id)
         ]  # fmt: skip

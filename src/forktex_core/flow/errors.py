@@ -19,6 +19,9 @@
     ├── FlowNotOpenError           the flow was not opened, or is closed
     ├── DatabaseUnavailableError   Postgres can't be reached, or refused the connection
     ├── SchemaTooNewError          a newer release has migrated the database
+    ├── NoSchemaError              the database has no tables of this Flow
+    ├── SourceNotFoundError        a body's source is not to be had
+    ├── ManifestError              a manifest of bodies, or a stored journal, can't be read
     ├── StepFailed                 a step failed for good; also of the original type where it can be
     │   └── StepTimeout            its time ran out
     └── RunFailed                  raised by result(); also of the original type where it can be
@@ -309,3 +312,26 @@ def _instance(
     error = error or cls.__new__(cls)
     error.args = tuple(args or ())
     return error
+
+
+class SourceNotFoundError(FlowError):
+    """The source of a body is not to be had."""
+
+    def __init__(self, what: str, reason: str) -> None:
+        self.what = what
+        super().__init__(f"no source for {what}: {reason}; define it in a file, with def or lambda")
+
+
+class ManifestError(FlowError):
+    """A manifest of bodies, or a stored journal, can't be read."""
+
+
+class NoSchemaError(FlowError):
+    """The database has no tables of this Flow."""
+
+    def __init__(self, schema: str, address: str) -> None:
+        self.schema, self.address = schema, address
+        super().__init__(
+            f"there is no Flow in schema {schema!r} at {address}: is it the right database, and "
+            "does Flow(schema=...) name the right schema?"
+        )

@@ -159,6 +159,11 @@ class Flow(Starting, Offering, Defining, Queueing, Scheduling, Retaining):
         """Register a graph as a workflow; raise DefinitionError with all that is wrong with it."""
         self._registry.add(graph.as_workflow())
 
+    @property
+    def workflows(self) -> list[Workflow[Any, Any]]:
+        """What is registered here: workflows and compiled graphs, all versions of them."""
+        return list(self._registry)
+
     # Life
 
     async def __aenter__(self) -> Self:

@@ -46,11 +46,11 @@ def new_run(
     workflow: str | Workflow[Any, Any],
     input: Any,
     *,
-    version: int | None,
     queue: str,
-    priority: int,
-    delay: float | timedelta | None,
-    metadata: dict[str, Any] | None,
+    version: int | None = None,
+    priority: int = 0,
+    delay: float | timedelta | None = None,
+    metadata: dict[str, Any] | None = None,
 ) -> Spawn:
     """Return a run of a workflow that is registered here, or whose version is given.
 

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from forktex_core.flow.errors import StepNotFoundError
 
-_NOTES = ("attempt", "cancel")
+_NOTES = ("attempt", "cancel", "patch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,19 @@ class Recorded:
     kind: str
     name: str
     error: str | None
+
+
+def recorded(
+    key: str, seq: int, kind: str, name: str, value: str | None, *, failed: bool
+) -> Recorded:
+    """Return an entry as these functions want it. The end of a child that failed counts as the
+    failure that it is.
+    """
+    if kind == "signal" and not failed and value is not None:
+        _, signal, end = json.loads(value)  # see engine/operation.py
+        if signal.startswith("$child:") and end.get("status") in ("failed", "cancelled"):
+            return Recorded(key, seq, "child", name, json.dumps(end.get("error") or {}))
+    return Recorded(key, seq, kind, name, (value or "{}") if failed else None)
 
 
 def entry_of(run_id: UUID, step: str, entries: Sequence[Recorded]) -> int:

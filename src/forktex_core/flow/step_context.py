@@ -79,7 +79,7 @@ class StepContext:
             )
         return self._transaction
 
-    def sendnew_signal(self, run_id: UUID, name: str, payload: Any = None) -> None:
+    def send_signal(self, run_id: UUID, name: str, payload: Any = None) -> None:
         """Send a signal to a run when the step commits. One to a run that has ended is dropped.
 
         Raises ContextMisuseError in a step that isn't transactional.

@@ -17,6 +17,7 @@ from forktex_core.flow.retry import NO_RETRY, Retry, seconds
 
 if TYPE_CHECKING:
     from forktex_core.flow.context import FlowContext
+    from forktex_core.flow.fingerprint import Fingerprint
 
 _MAX_NAME = 200
 _MAX_PRIORITY = 32767
@@ -123,6 +124,17 @@ class Workflow[I, O]:
     def lane(self) -> str:
         """What a worker must serve to run it."""
         return f"{self.name}@{self.version}"
+
+    @cached_property
+    def fingerprint(self) -> "Fingerprint":
+        """What the body does as far as replay is concerned, as a hash of its source.
+
+        Raises:
+            SourceNotFoundError: the source is not to be had.
+        """
+        from forktex_core.flow.body import fingerprint_of
+
+        return fingerprint_of(self)
 
     def begin(self, ctx: "FlowContext", value: I) -> Coroutine[Any, Any, O]:
         """Return the body, ready to run."""

@@ -8,16 +8,16 @@ import json
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from forktex_core.queue.errors import ConfigurationError, QueueError
-from forktex_core.queue.inspect import DeadLetter, Stats, metrics
+from forktex_core.queue.inspect import DeadLetter, Stats, as_json, metrics
 from forktex_core.queue.queue import Queue
 
 console = Console()
@@ -50,21 +50,17 @@ def ask[T](context: click.Context, question: Callable[[Queue], Awaitable[T]]) ->
 def show(context: click.Context, value: Any, table: Callable[[Any], Table]) -> None:
     """Print a value as JSON or as a table."""
     if context.obj[2]:
-        click.echo(json.dumps(value, default=plain))
+        click.echo(as_json(value))
     else:
         console.print(table(value))
-
-
-def plain(value: Any) -> Any:
-    """What JSON has no form for."""
-    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def table_of(columns: str, rows: list[tuple[Any, ...]]) -> Table:
     """A table of rows under columns named in one string."""
     table = Table(*columns.split())
     for row in rows:
-        table.add_row(*(str("" if cell is None else cell) for cell in row))
+        # As plain text: a failure may hold what looks like rich's markup.
+        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
     return table
 
 
@@ -106,7 +102,7 @@ def workers(context: click.Context) -> None:
 
 
 @main.command()
-@click.option("--limit", default=20, show_default=True)
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(min=1))
 @click.pass_context
 def failures(context: click.Context, limit: int) -> None:
     """The newest dead letters."""
@@ -177,22 +173,35 @@ def print_metrics(context: click.Context) -> None:
 
 @main.command()
 @click.argument("where")
-@click.option("--concurrency", default=100, show_default=True)
+@click.option("--concurrency", default=100, show_default=True, type=click.IntRange(min=1))
 @click.option("--burst", is_flag=True, help="End when nothing is left.")
 @click.pass_context
 def work(context: click.Context, where: str, concurrency: int, burst: bool) -> None:
     """Run a worker of the queue object at WHERE, as in `app.jobs:queue`."""
-    module, _, attribute = where.partition(":")
-    sys.path.insert(0, str(Path.cwd()))
-    queue = getattr(importlib.import_module(module), attribute, None)
-    if not isinstance(queue, Queue):
-        raise click.ClickException(f"{where!r} is no queue: name it as in app.jobs:queue")
+    queue = queue_at(where)
     if context.find_root().get_parameter_source("url") is click.core.ParameterSource.COMMANDLINE:
         queue.configure(context.obj[0])
     try:
         asyncio.run(queue.process(concurrency=concurrency, burst=burst))
     except ConfigurationError as error:
         raise click.ClickException(str(error)) from error
+
+
+def queue_at(where: str) -> Queue:
+    """The queue object at ``module:attribute``; the current folder is looked into, too."""
+    module, _, attribute = where.partition(":")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        queue = getattr(importlib.import_module(module), attribute, None)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise  # the module is there, and misses another one
+        raise click.ClickException(f"no module {error.name!r} here or installed") from error
+    except (ValueError, TypeError):
+        queue = None
+    if not isinstance(queue, Queue):
+        raise click.ClickException(f"{where!r} is no queue: name it as in app.jobs:queue")
+    return queue
 
 
 def report(context: click.Context, done: str, number: int) -> None:

@@ -15,9 +15,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
-from forktex_core.queue.definition import Call, Seconds, milliseconds
+from forktex_core.queue.definition import Call
+from forktex_core.queue.duration import Seconds, milliseconds
 from forktex_core.queue.envelope import Envelope
 from forktex_core.queue.errors import ConfigurationError
 
@@ -32,11 +33,20 @@ class Cron:
     catch_up: Seconds = 0
 
     def __post_init__(self) -> None:
+        where = f"job {self.call.definition.name!r}: "
+        milliseconds(self.catch_up, f"{where}catch_up")
         try:
             next(self._ticks(datetime.now(UTC)))
-        except (ValueError, StopIteration, ZoneInfoNotFoundError) as error:
+        except (
+            ValueError,
+            TypeError,
+            AttributeError,
+            StopIteration,
+            OSError,
+            LookupError,
+        ) as error:
             raise ConfigurationError(
-                f"job {self.call.definition.name!r}: cron={self.expression!r} in {self.timezone!r} "
+                f"{where}cron={self.expression!r} in {self.timezone!r} "
                 f"is no plan ({error}): give five or six fields and a time zone by its IANA name"
             ) from error
 

@@ -13,26 +13,25 @@ from typing import Any, Literal
 from forktex_core.queue import message as wire
 from forktex_core.queue.arguments import Arguments
 from forktex_core.queue.backoff import Backoff
+from forktex_core.queue.duration import Seconds, milliseconds
 from forktex_core.queue.envelope import Envelope
 from forktex_core.queue.errors import ArgumentsTooLargeError, ConfigurationError
-from forktex_core.queue.limits import Limit
+from forktex_core.queue.limits import Concurrency, Limit, Rate
 from forktex_core.queue.message import Message, new_id
 
 type Priority = Literal["high", "normal", "low"]
-type Seconds = float | timedelta
 type Unique = Literal["queued", "done"] | float | timedelta | None
 
 LANES: dict[Priority, str] = {"high": "h", "normal": "n", "low": "l"}
 
 
-def milliseconds(value: Seconds, what: str) -> int:
-    """A duration in whole milliseconds; ConfigurationError when it is negative."""
-    seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if seconds < 0:
-        raise ConfigurationError(
-            f"{what}={value!r} is negative: give seconds or a timedelta of 0 or more"
-        )
-    return round(seconds * 1000)
+KEY_BYTES = 512  # of a key=
+
+
+def check_priority(priority: str | None, where: str = "") -> None:
+    """ConfigurationError for a priority that there isn't."""
+    if priority is not None and priority not in LANES:
+        raise ConfigurationError(f"{where}no priority {priority!r}, only {', '.join(LANES)}")
 
 
 @dataclass(frozen=True)
@@ -52,18 +51,25 @@ class Definition:
     expires: Seconds | None = None
 
     def __post_init__(self) -> None:
-        if self.priority not in LANES:
+        where = f"job {self.name!r}: "
+        check_priority(self.priority, where)
+        if not whole(self.retries):
+            raise ConfigurationError(f"{where}retries={self.retries!r}: give a number, 0 or more")
+        if self.timeout is not None and not milliseconds(self.timeout, f"{where}timeout"):
+            raise ConfigurationError(f"{where}timeout={self.timeout!r}: give one above 0, or None")
+        milliseconds(self.keep, f"{where}keep")
+        milliseconds(self.expires or 0, f"{where}expires")
+        self._check_unique(where)
+        for limit in self.limits:
+            if not isinstance(limit, Rate | Concurrency):
+                raise ConfigurationError(f"{where}{limit!r} is no limit: give Rate or Concurrency")
+
+    def _check_unique(self, where: str) -> None:
+        if self.unique is None or self.unique in ("queued", "done"):
+            return
+        if isinstance(self.unique, str | bool) or not milliseconds(self.unique, f"{where}unique"):
             raise ConfigurationError(
-                f"job {self.name!r}: no priority {self.priority!r}, only {', '.join(LANES)}"
-            )
-        if self.retries < 0 or (self.timeout is not None and self.timeout <= 0):
-            raise ConfigurationError(
-                f"job {self.name!r}: retries={self.retries}, timeout={self.timeout} can't be: "
-                "give 0 or more retries, and a timeout above 0 or None"
-            )
-        if isinstance(self.unique, str) and self.unique not in ("queued", "done"):
-            raise ConfigurationError(
-                f"job {self.name!r}: unique={self.unique!r} is not 'queued', 'done' or a period"
+                f"{where}unique={self.unique!r} is not 'queued', 'done' or a period above 0"
             )
 
     @cached_property
@@ -98,10 +104,33 @@ class Options:
     def __post_init__(self) -> None:
         if self.delay is not None and self.at is not None:
             raise ConfigurationError("give delay= or at=, not both")
-        if self.at is not None and self.at.tzinfo is None:
+        if self.at is not None and not aware(self.at):
             raise ConfigurationError(f"at={self.at!r} has no time zone: give an aware datetime")
-        if self.priority is not None and self.priority not in LANES:
-            raise ConfigurationError(f"no priority {self.priority!r}, only {', '.join(LANES)}")
+        check_priority(self.priority)
+        for name in ("delay", "expires", "keep"):
+            milliseconds(getattr(self, name) or 0, name)
+        if self.key is not None:
+            check_key(self.key)
+
+
+def whole(value: object) -> bool:
+    """Whether it is a number of things."""
+    return isinstance(value, int) and value >= 0
+
+
+def aware(value: object) -> bool:
+    """Whether it is a moment with a time zone."""
+    return isinstance(value, datetime) and value.tzinfo is not None
+
+
+def check_key(key: str) -> None:
+    """ConfigurationError for a ``key=`` that can't be stored."""
+    try:
+        size = len(key.encode())
+    except (AttributeError, UnicodeEncodeError) as error:
+        raise ConfigurationError(f"key={key!r} is no text: give a string") from error
+    if size > KEY_BYTES:
+        raise ConfigurationError(f"a key has at most {KEY_BYTES} bytes, not {size}: shorten it")
 
 
 @dataclass(slots=True)

@@ -19,6 +19,7 @@ QueueError
 """
 
 from datetime import timedelta
+from math import isfinite
 
 
 class QueueError(Exception):
@@ -127,5 +128,15 @@ class Retry(Exception):  # noqa: N818 - a request, raised by the user's code
     It counts as one of the job's retries; when none is left, the job is a dead letter."""
 
     def __init__(self, after: float | timedelta | None = None, reason: str = "it asked to") -> None:
-        self.after = after.total_seconds() if isinstance(after, timedelta) else after
+        seconds = after.total_seconds() if isinstance(after, timedelta) else after
+        if seconds is not None and not finite(seconds):
+            raise ConfigurationError(
+                f"Retry(after={after!r}) is no time: give seconds or a timedelta"
+            )
+        self.after = seconds
         super().__init__(reason)
+
+
+def finite(value: object) -> bool:
+    """Whether it is a number that can be reckoned with."""
+    return isinstance(value, int | float) and isfinite(value)

@@ -91,10 +91,9 @@ class Job[R]:
     async def status(self) -> Status:
         """Where the job is. "pending" is queued or running, or, when no result is kept (any
         more), ended."""
-        root = self._access.root
-        stored, parked = await self._access.wire.send(
-            ("GET", f"{root}:o:{self.id}"), ("HEXISTS", f"{root}:j", self.id)
-        )
+        root, wire = self._access.root, self._access.wire
+        parked = await wire.insist(("HEXISTS", f"{root}:j", self.id))
+        stored = await wire.insist(("GET", f"{root}:o:{self.id}"))  # second: an end is final
         if stored is not None:
             status: Status = json.loads(stored)["s"]
             return status

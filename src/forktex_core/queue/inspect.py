@@ -3,16 +3,22 @@
 """Read-only views of a queue, and what an operator does about dead letters."""
 
 import json
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from forktex_core.queue import scripts
+from forktex_core.queue.cron import Cron
+from forktex_core.queue.errors import ConfigurationError
 from forktex_core.queue.handle import Access
 from forktex_core.queue.message import ATTEMPT, CRASHES, Message
 
 type Purgeable = Literal["ready", "parked", "dead"]
+
+PURGEABLE = ("ready", "parked", "dead")
+LETTER = re.compile(r"\d+-\d+")
 
 LANES = ("returned", "suspect", "high", "normal", "low")
 STEP = 500  # jobs that one call of a bulk operation touches
@@ -132,8 +138,43 @@ def age_of(milliseconds: int) -> float | None:
     return None if milliseconds < 0 else milliseconds / 1000
 
 
+async def overview(access: Access, queue: str, crons: Sequence[Cron], limit: int) -> dict[str, Any]:
+    """Numbers, the newest dead letters and schedules as JSON values."""
+    found = await stats(access, queue)
+    letters = await failures(access, limit, None)
+    schedules = [
+        {
+            "job": cron.call.definition.name,
+            "cron": cron.expression,
+            "timezone": cron.timezone,
+            "next": cron.after(found.time),
+        }
+        for cron in crons
+    ]
+    values = asdict(found) | {"waiting": found.waiting, "held": found.held}
+    values |= {"failures": [asdict(letter) for letter in letters], "schedules": schedules}
+    plain: dict[str, Any] = json.loads(as_json(values))
+    return plain
+
+
+def as_json(value: Any) -> str:
+    """JSON text of a view; times are ISO 8601."""
+    return json.dumps(value, default=lambda one: one.isoformat())
+
+
+def check_letter(letter: str) -> str:
+    """The id of a dead letter. Raises ConfigurationError."""
+    if not LETTER.fullmatch(letter):
+        raise ConfigurationError(f"{letter!r} is no dead letter's id: take one from failures()")
+    return letter
+
+
 async def failures(access: Access, limit: int, before: str | None) -> list[DeadLetter]:
     """Dead letters, newest first."""
+    if limit < 1:
+        raise ConfigurationError(f"limit={limit}: ask for 1 dead letter or more")
+    if before is not None:
+        check_letter(before)
     end = f"({before}" if before else "+"
     command = ("XREVRANGE", f"{access.root}:dead", end, "-", "COUNT", limit)
     return [letter_of(*entry) for entry in await access.wire.insist(command)]
@@ -142,12 +183,12 @@ async def failures(access: Access, limit: int, before: str | None) -> list[DeadL
 def letter_of(letter: bytes, fields: Sequence[bytes]) -> DeadLetter:
     """A dead letter from its entry."""
     stored = {fields[i]: fields[i + 1] for i in range(0, len(fields), 2)}
-    message = Message.decode(stored[b"m"])
+    message = Message.read(stored[b"m"])
     return DeadLetter(
         letter.decode(),
         message.id,
         message.name,
-        json.loads(message.arguments),
+        arguments_of(message),
         stored[b"s"].decode(),
         stored[b"e"].decode(),
         message.options.get(ATTEMPT, 0) + 1,
@@ -156,12 +197,20 @@ def letter_of(letter: bytes, fields: Sequence[bytes]) -> DeadLetter:
     )
 
 
+def arguments_of(message: Message) -> Any:
+    """The JSON of a job's arguments, or the text of what is none."""
+    try:
+        return json.loads(message.arguments)
+    except ValueError:
+        return message.arguments.decode(errors="backslashreplace")
+
+
 async def requeue(access: Access, letters: Sequence[str] | None) -> int:
     """Put dead letters back, all that are there now or the given ones."""
     moved = 0
     if letters is not None:
         for at in range(0, len(letters), STEP):
-            chunk = letters[at : at + STEP]
+            chunk = [check_letter(letter) for letter in letters[at : at + STEP]]
             moved += await access.wire.insist(scripts.call("requeue", access.root, *chunk))
         return moved
     dead = f"{access.root}:dead"
@@ -175,6 +224,8 @@ async def requeue(access: Access, letters: Sequence[str] | None) -> int:
 
 async def purge(access: Access, what: Purgeable) -> int:
     """Drop jobs until none is left."""
+    if what not in PURGEABLE:
+        raise ConfigurationError(f"can't purge {what!r}, only {', '.join(PURGEABLE)}")
     gone = 0
     while step := await access.wire.insist(scripts.call("purge", access.root, what, STEP)):
         gone += step
@@ -185,24 +236,29 @@ def metrics(stats: Stats) -> str:
     """The numbers in Prometheus' text format, for a ``/metrics`` page."""
     queue = f'queue="{escape(stats.queue)}"'
     lines = [
+        "# HELP forktex_queue_jobs Jobs by what they wait for.",
         "# TYPE forktex_queue_jobs gauge",
         f'forktex_queue_jobs{{{queue},state="waiting"}} {stats.waiting}',
         f'forktex_queue_jobs{{{queue},state="held"}} {stats.held}',
         f'forktex_queue_jobs{{{queue},state="delayed"}} {stats.delayed}',
         f'forktex_queue_jobs{{{queue},state="limited"}} {stats.limited}',
         f'forktex_queue_jobs{{{queue},state="dead"}} {stats.dead}',
+        "# HELP forktex_queue_oldest_seconds Age of the oldest job that could be taken.",
         "# TYPE forktex_queue_oldest_seconds gauge",
     ]
     lines += [
         f'forktex_queue_oldest_seconds{{{queue},lane="{name}"}} {lane.age or 0}'
         for name, lane in stats.lanes.items()
     ]
+    lines += ["# HELP forktex_queue_workers Workers that give signs of life."]
     lines += ["# TYPE forktex_queue_workers gauge"]
     lines += [f"forktex_queue_workers{{{queue}}} {sum(w.alive for w in stats.workers)}"]
     lines += [
+        "# HELP forktex_queue_paused 1 while the queue is paused.",
         "# TYPE forktex_queue_paused gauge",
         f"forktex_queue_paused{{{queue}}} {stats.paused:d}",
     ]
+    lines += ["# HELP forktex_queue_events_total What happened to jobs, since the queue exists."]
     lines += ["# TYPE forktex_queue_events_total counter"]
     lines += [
         f'forktex_queue_events_total{{{queue},job="{escape(job)}",event="{event}"}} {number}'

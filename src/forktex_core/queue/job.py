@@ -8,7 +8,8 @@ from collections.abc import Callable, Coroutine
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, Unpack, cast, overload
 
-from forktex_core.queue.definition import Call, Definition, Options, Priority, Seconds, call_of
+from forktex_core.queue.definition import Call, Definition, Options, Priority, call_of
+from forktex_core.queue.duration import Seconds
 from forktex_core.queue.handle import Job
 
 if TYPE_CHECKING:

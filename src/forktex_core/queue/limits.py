@@ -6,6 +6,7 @@ key."""
 from dataclasses import dataclass
 from datetime import timedelta
 
+from forktex_core.queue.duration import milliseconds
 from forktex_core.queue.errors import ConfigurationError
 
 
@@ -21,7 +22,7 @@ class Rate:
     by_key: bool = False
 
     def __post_init__(self) -> None:
-        if self.size < 1 or self.window < 1:
+        if self.size < 1 or not milliseconds(self.per, "Rate: per"):
             raise ConfigurationError(
                 f"{self} admits nothing: give a size of 1 or more, and a period"
             )
@@ -29,8 +30,7 @@ class Rate:
     @property
     def window(self) -> int:
         """The period in milliseconds."""
-        seconds = self.per.total_seconds() if isinstance(self.per, timedelta) else self.per
-        return round(seconds * 1000)
+        return milliseconds(self.per, "Rate: per")
 
 
 @dataclass(frozen=True, slots=True)

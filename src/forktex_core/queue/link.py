@@ -29,14 +29,13 @@ from redis.exceptions import (
     OutOfMemoryError,
     ReadOnlyError,
     RedisClusterException,
-    RedisError,
     ResponseError,
     TryAgainError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from forktex_core.queue.errors import QueueUnavailableError
+from forktex_core.queue.errors import ConfigurationError, QueueUnavailableError
 from forktex_core.queue.scripts import Command, in_full
 
 TRANSIENT = (RedisConnectionError, RedisTimeoutError, OSError)
@@ -69,6 +68,7 @@ class Link:
         self.root = f"fq:{{{name}}}"
         self.timeout = timeout
         self._url = url
+        self._direct = self._pool_of(url)
         self._seeds: list[ClusterNode] = []
         self._clustered: bool | None = None
         self._pool: ConnectionPool | None = None
@@ -85,7 +85,7 @@ class Link:
     async def connect(self) -> AbstractConnection:
         """A fresh connection to the server that holds the queue."""
         if self._clustered is None:
-            self._pool = self._pool_of(self._url)
+            self._pool = self._direct
             self._clustered = await self._is_cluster(self._pool)
             self.forget_place()
         if self._pool is None:
@@ -96,13 +96,19 @@ class Link:
         return connection
 
     def _pool_of(self, url: str) -> ConnectionPool:
-        return ConnectionPool.from_url(
-            url,
-            protocol=2,
-            socket_timeout=self.timeout,
-            socket_connect_timeout=self.timeout,
-            socket_keepalive=True,
-        )
+        try:
+            return ConnectionPool.from_url(
+                url,
+                protocol=2,
+                socket_timeout=self.timeout,
+                socket_connect_timeout=self.timeout,
+                socket_keepalive=True,
+            )
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ConfigurationError(
+                f"queue {self.name!r}: {shown(url)!r} is no Redis URL ({error}): "
+                "give redis://, rediss:// or unix://"
+            ) from error
 
     async def _is_cluster(self, pool: ConnectionPool) -> bool:
         connection = new_connection(pool)
@@ -131,6 +137,12 @@ class Link:
         pool = self._pool_of(self._url)
         pool.connection_kwargs.update(host=home.host, port=home.port)
         return pool
+
+
+def shown(url: str) -> str:
+    """A URL without what may be a password."""
+    scheme, mark, rest = str(url).rpartition("@")
+    return f"{scheme.partition('://')[0]}://…@{rest}" if mark else rest
 
 
 def new_connection(pool: Any) -> AbstractConnection:
@@ -197,6 +209,10 @@ class Wire:
             except OutOfMemoryError as error:
                 reason = f"it is out of memory: {error}"
                 raise QueueUnavailableError(self._link.name, reason) from error
+            except ResponseError as error:
+                if str(error).startswith("FULL"):  # a word of ours: `Submitter` tells it
+                    raise
+                raise QueueUnavailableError(self._link.name, f"it refused: {error}") from error
             await asyncio.sleep(pause)
             pause = min(pause * 2, LAST_PAUSE)
 
@@ -209,7 +225,11 @@ class Wire:
     async def _exchange(self, commands: Any, wait: float) -> list[Any]:
         try:
             connection = self._connection or await self._open()
-            await connection.send_packed_command(connection.pack_commands(commands))
+            packed = connection.pack_commands(commands)
+            try:
+                await connection.send_packed_command(packed)
+            except AttributeError as error:  # asyncio's, of a transport that was lost meanwhile
+                raise RedisConnectionError(f"the connection is gone: {error}") from error
             return [await self._reply(connection, wait) for _ in commands]
         except BaseException as error:
             await self.close()
@@ -237,8 +257,3 @@ class Wire:
         await self.close()
         self._link.forget_place()
         return RedisConnectionError(str(error))
-
-
-def lost_group(error: RedisError) -> bool:
-    """Whether an error says that the streams are gone (somebody flushed the server)."""
-    return "NOGROUP" in str(error)

@@ -43,7 +43,10 @@ def new_id() -> str:
 
 def born(job_id: str) -> datetime:
     """When a job id was made, by the clock of the caller who enqueued the job."""
-    clock = base64.urlsafe_b64decode(job_id)[:CLOCK_BYTES]
+    stored = base64.urlsafe_b64decode(job_id)
+    if len(stored) != ID_BYTES:
+        raise ValueError(f"{job_id!r} has {len(stored)} bytes, not {ID_BYTES}")
+    clock = stored[:CLOCK_BYTES]
     return datetime.fromtimestamp(int.from_bytes(clock) / 1000, UTC)
 
 
@@ -65,5 +68,16 @@ class Message:
     @classmethod
     def decode(cls, wire: bytes) -> "Message":
         """The message of a wire form; ValueError when it is none."""
-        head, name, options, arguments = wire.split(b"\n", 3)
-        return cls(head.decode(), name.decode(), arguments, json.loads(options) if options else {})
+        head, name, text, arguments = wire.split(b"\n", 3)
+        options = json.loads(text) if text else {}
+        if not isinstance(options, dict):
+            raise ValueError(f"options of a job are an object, not {text!r}")
+        return cls(head.decode(), name.decode(), arguments, options)
+
+    @classmethod
+    def read(cls, wire: bytes) -> "Message":
+        """The same for what may be no message (somebody else wrote it): that has no name."""
+        try:
+            return cls.decode(wire)
+        except ValueError:
+            return cls("", "", wire)

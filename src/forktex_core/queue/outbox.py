@@ -19,12 +19,13 @@ table is in anybody's metadata.
 import asyncio
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import event, text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
 from forktex_core.queue.envelope import Envelope
 from forktex_core.queue.errors import ConfigurationError, QueueError
@@ -99,7 +100,8 @@ async def write(queue: "Queue", session: "AsyncSession", envelopes: Sequence[Env
         }
         for envelope in envelopes
     ]
-    await session.execute(INSERT, rows)
+    with outbox_there(queue):
+        await session.execute(INSERT, rows)
     marked: set[Queue] = session.info.setdefault(MARK, set())
     if queue not in marked:
         marked.add(queue)
@@ -147,21 +149,44 @@ async def relay(queue: "Queue") -> int:
     QueueFullError, SQLAlchemyError."""
     engine, moved = engine_of(queue), 0
     while True:
-        async with engine.begin() as connection:
-            found = await connection.execute(TAKE, {"queue": queue.name, "most": MOST})
-            rows = found.all()
-            if rows:
-                await queue.submitter.submit([restored(row.message, row.words) for row in rows])
-                await connection.execute(DELETE, {"ids": [row.id for row in rows]})
-        moved += len(rows)
-        if len(rows) < MOST:
+        with outbox_there(queue):
+            relayed = await relay_some(queue, engine)
+        moved += relayed
+        if relayed < MOST:
             return moved
 
 
+async def relay_some(queue: "Queue", engine: "AsyncEngine") -> int:
+    """One transaction of a relay: how many rows."""
+    async with engine.begin() as connection:
+        found = await connection.execute(TAKE, {"queue": queue.name, "most": MOST})
+        rows = found.all()
+        if rows:
+            await queue.submitter.submit([restored(row.message, row.words) for row in rows])
+            await connection.execute(DELETE, {"ids": [row.id for row in rows]})
+    return len(rows)
+
+
+@contextmanager
+def outbox_there(queue: "Queue") -> Iterator[None]:
+    """ConfigurationError when the table isn't there."""
+    try:
+        yield
+    except ProgrammingError as error:
+        if "forktex_queue" not in str(error.orig):
+            raise
+        raise ConfigurationError(
+            f"the database of {queue!r} has no outbox yet: await queue.create_outbox() once"
+        ) from error
+
+
 def restored(message: str, words: str) -> Envelope:
-    """The envelope of a row, guarded."""
+    """The envelope of a row, guarded. A row that is none goes on as it is, to be a dead letter."""
+    found = Message.read(message.encode())
+    if not found.name:
+        return Envelope(found)
     lane, due, unique = json.loads(words)
-    return Envelope(Message.decode(message.encode()), lane, due, unique, "o")
+    return Envelope(found, lane, due, unique, "o")
 
 
 async def relay_forever(queue: "Queue", every: float) -> None:

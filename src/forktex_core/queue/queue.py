@@ -4,6 +4,7 @@
 
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import fields
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self, overload
 
@@ -12,13 +13,14 @@ from forktex_core.queue.arguments import Arguments
 from forktex_core.queue.backoff import Backoff
 from forktex_core.queue.batch import Batch
 from forktex_core.queue.cron import Cron
-from forktex_core.queue.definition import Call, Definition, Priority, Seconds, Unique
+from forktex_core.queue.definition import Call, Definition, Priority, Unique
+from forktex_core.queue.duration import Seconds
 from forktex_core.queue.envelope import MOST, BatchStart, Envelope, Transport
 from forktex_core.queue.errors import ConfigurationError, UnknownJobError
 from forktex_core.queue.handle import Access, Job
 from forktex_core.queue.job import AnyJob, Enqueuer, JobDecorator, JobFunction, OptionWords
 from forktex_core.queue.limits import Limit
-from forktex_core.queue.message import new_id
+from forktex_core.queue.message import born, new_id
 from forktex_core.queue.tracing import Tracing
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from forktex_core.queue.link import Link
     from forktex_core.queue.results import Results
     from forktex_core.queue.submit import Submitter
+
+SETTINGS = {field.name for field in fields(Definition)} - {"name", "function", "arguments"}
 
 type Hook = Callable[[dict[str, Any]], Awaitable[None] | None]
 type Next = Callable[[], Awaitable[Any]]
@@ -64,13 +68,18 @@ class Queue:
         outbox: "AsyncEngine | None" = None,
         tracing: bool | None = None,
     ) -> None:
-        if not name or set(name) & set("{}\n"):
+        if not name or set(name) & set("{}") or not name.isprintable():
             raise ConfigurationError(
-                f"a queue can't be called {name!r}: give a name without braces"
+                f"a queue can't be called {name!r}: give a printable name without braces"
             )
-        if max_deliveries < 1 or dead_after <= 0 or timeout <= 0:
+        if max_deliveries < 1 or dead_after < 0.1 or timeout <= 0 or dead_letters < 1:
             raise ConfigurationError(
-                f"queue {name!r}: max_deliveries, dead_after and timeout must be above 0"
+                f"queue {name!r}: max_deliveries, dead_letters and timeout must be above 0, "
+                "dead_after 0.1 s or more"
+            )
+        if max_bytes < 2 or (max_length is not None and max_length < 1):
+            raise ConfigurationError(
+                f"queue {name!r}: max_bytes={max_bytes}, max_length={max_length} let nothing in"
             )
         self.name, self.max_bytes = name, max_bytes
         self.max_deliveries, self.dead_letters, self.dead_after = (
@@ -164,10 +173,12 @@ class Queue:
         plan: tuple[str, str, Seconds] | None,
         settings: dict[str, Any],
     ) -> AnyJob:
-        name = settings.pop("name", None) or function.__name__
-        if name in self.jobs or "\n" in name:
+        name = self._new_name(settings.pop("name", None) or getattr(function, "__name__", ""))
+        unknown = settings.keys() - SETTINGS
+        if unknown:
             raise ConfigurationError(
-                f"queue {self.name!r} has a job {name!r} already: give one @queue.job(name=…)"
+                f"job {name!r}: no setting {', '.join(sorted(unknown))}: "
+                f"there are {', '.join(sorted(SETTINGS))}"
             )
         settings["limits"] = tuple(settings.get("limits", ()))
         timeout = settings.get("timeout")
@@ -179,6 +190,17 @@ class Queue:
             self.crons.append(Cron(job.call(), *plan))
         self.jobs[name] = job
         return job
+
+    def _new_name(self, name: str) -> str:
+        if not name or "\n" in name or not name.isprintable():
+            raise ConfigurationError(
+                f"a job can't be called {name!r}: give @queue.job(name=…), printable"
+            )
+        if name in self.jobs:
+            raise ConfigurationError(
+                f"queue {self.name!r} has a job {name!r} already: give one @queue.job(name=…)"
+            )
+        return name
 
     def on_startup[F: Hook](self, hook: F) -> F:
         """Run ``hook(state)`` before a worker takes its first job; jobs find ``state`` in their
@@ -254,7 +276,11 @@ class Queue:
 
     def handle(self, job_id: str) -> Job[Any]:
         """A handle on the job with this id, enqueued by whomever; its result is plain JSON
-        values."""
+        values. Raises ConfigurationError."""
+        try:
+            born(job_id)
+        except ValueError as error:
+            raise ConfigurationError(f"{job_id!r} is no job's id: take Job.id") from error
         return Job(job_id, self.access, lambda value: value)
 
     def find(self, job: str | AnyJob) -> AnyJob:
@@ -299,6 +325,11 @@ class Queue:
     async def stats(self) -> inspect.Stats:
         """Depths, ages, counters and workers at this moment."""
         return await inspect.stats(self.access, self.name)
+
+    async def overview(self, *, failures: int = 20) -> dict[str, Any]:
+        """What a page about the queue shows, as plain JSON values: the fields of `Stats`, the
+        newest ``failures`` (fields of `DeadLetter`), the ``schedules`` registered here."""
+        return await inspect.overview(self.access, self.name, self.crons, failures)
 
     async def failures(
         self, *, limit: int = 100, before: str | None = None

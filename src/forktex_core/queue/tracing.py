@@ -17,19 +17,21 @@ from forktex_core.queue.message import TRACE, Message
 
 
 class Tracing:
-    """Carries trace contexts, and makes a span of each run."""
+    """Carries trace contexts, and makes a span of each run; ``provider``: None, the host's global
+    one."""
 
-    def __init__(self) -> None:
+    def __init__(self, provider: Any = None) -> None:
         from opentelemetry import trace
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
         self._api: Any = trace
+        self._provider = provider
         self._carry: Any = TraceContextTextMapPropagator()
 
     @classmethod
     def when(cls, wanted: bool | None) -> Self | None:
         """Tracing, or None when it isn't wanted; ``wanted=None`` means: when it is installed."""
-        installed = find_spec("opentelemetry") is not None
+        installed = is_installed()
         if wanted and not installed:
             raise ConfigurationError(
                 "tracing=True needs opentelemetry-api: pip install 'forktex-core[otel]'"
@@ -51,9 +53,17 @@ class Tracing:
             "messaging.destination.name": queue,
             "messaging.message.id": message.id,
         }
-        tracer = self._api.get_tracer("forktex_core.queue")
+        tracer = self._api.get_tracer("forktex_core.queue", tracer_provider=self._provider)
         kind = self._api.SpanKind.CONSUMER
         with tracer.start_as_current_span(
             f"run {message.name}", context=parent, kind=kind, attributes=attributes
         ):
             yield
+
+
+def is_installed() -> bool:
+    """Whether there is an OpenTelemetry to use."""
+    try:
+        return find_spec("opentelemetry") is not None
+    except ValueError:  # somebody put something else in its place
+        return False

@@ -14,17 +14,16 @@ from typing import Literal, Self, Unpack, overload
 
 from . import files
 from .access import PublicAccess
-from .backends.protocol import Backend, SignedURL
-from .callback import CallbackClaims, CallbackSigner
+from .addresses import Addresses
+from .callback import CallbackSigner
 from .connection import Connection
 from .credentials import CredentialProvider, Credentials
 from .digests import check_bytes
 from .endpoint import Endpoint
 from .errors import AccessDenied, BucketNotFound, NotFound, Unsupported
 from .files import Progress
-from .keys import normalize_key, normalize_prefix
+from .keys import normalize_prefix
 from .layout import Area, Layout
-from .link_request import check_ttl, link_request
 from .links import PublicLinks
 from .objects import CommonPrefix, ObjectInfo, PrefixReport, PutResult
 from .put import PutFields, PutOptions, Putter
@@ -35,14 +34,13 @@ from .transport import Transport
 _log = logging.getLogger("forktex_core.storage")
 _DELETE_BATCH = 10_000
 _CHUNK = 1024 * 1024
-_YEAR = 366 * 24 * 3600
 
 
 def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class StorageClient:
+class StorageClient(Addresses):
     """Objects in one bucket.
 
     Making one does no I/O; connections open on first use. Close it, or use it as an async context
@@ -108,16 +106,6 @@ class StorageClient:
 
     # Lifecycle and views
 
-    @property
-    def bucket(self) -> str:
-        """The bucket (container, folder) that the objects are in."""
-        return self._bucket
-
-    @property
-    def prefix(self) -> str:
-        """What stands before each key in the bucket: empty, or with a slash at its end."""
-        return self._prefix
-
     async def __aenter__(self) -> Self:
         return self
 
@@ -157,21 +145,6 @@ class StorageClient:
         vars(view).update(_bucket=bucket, _prefix=prefix, _owner=False, _area=area)
         return view
 
-    @property
-    def _backend(self) -> Backend:
-        return self._connection.backend(self._bucket)
-
-    def _key(self, key: str) -> str:
-        return normalize_key(key, prefix=self._prefix)
-
-    def _shown(self, info: ObjectInfo) -> ObjectInfo:
-        """Return a description with the key as the caller knows it."""
-        if not self._prefix:
-            return info
-        shown = copy.copy(info)
-        object.__setattr__(shown, "key", info.key.removeprefix(self._prefix))
-        return shown
-
     # Writing
 
     async def put(self, key: str, body: Source, **options: Unpack[PutFields]) -> PutResult:
@@ -199,11 +172,14 @@ class StorageClient:
         """
         return await self._put(key, as_body(body), options)
 
-    async def _put(self, key: str, body: InMemory | Streamed, options: PutFields) -> PutResult:
+    async def _put(
+        self, key: str, body: InMemory | Streamed, options: PutFields, *, resume: bool = False
+    ) -> PutResult:
         name, checked = self._key(key), PutOptions.of(options)
         if self._area is not None and self._area.access is not PublicAccess.none:
             await self._connection.once(f"{self._bucket}\n{self._area.purpose}", self._open_area)
-        result = await Putter(self._backend, self._connection.chores).put(name, body, checked)
+        putter = Putter(self._backend, self._connection.chores, resume=resume)
+        result = await putter.put(name, body, checked)
         return PutResult(
             name.removeprefix(self._prefix), result.size, result.etag, result.content_type
         )
@@ -213,17 +189,23 @@ class StorageClient:
         path: str | Path,
         key: str,
         *,
+        resume: bool = False,
         progress: Progress | None = None,
         **options: Unpack[PutFields],
     ) -> PutResult:
         """Store a local file, with the options of `put`.
+
+        With ``resume``, an upload that fails, is cancelled or dies with its process leaves its
+        parts in the store, and the next call with ``resume`` for this key goes on with them: parts
+        with the same bytes are not sent again. Content type, headers and metadata stay those of
+        the first call. Parts that nobody comes back for are paid for until `cleanup_uploads`.
 
         ``progress(done, total)``, plain or async, is called with bytes as they are taken up.
         """
         source = Path(path)
         size = (await asyncio.to_thread(source.stat)).st_size
         async with aclosing(files.read_file(source, size, progress)) as pieces:
-            return await self._put(key, Streamed(pieces, size), options)
+            return await self._put(key, Streamed(pieces, size), options, resume=resume)
 
     async def copy(
         self, source: str, target: str, *, if_none_match: Literal["*"] | None = None
@@ -490,103 +472,3 @@ class StorageClient:
         Raises `NotFound` if there is none.
         """
         return await self._backend.is_public(self._key(key))
-
-    # Addresses
-
-    def public_url(self, key: str) -> str:
-        """Return the address of an object without any signature, by the rules of `PublicLinks`.
-
-        Without a rule it is the store's own address; `Unsupported` if that has none.
-        """
-        name = self._key(key)
-        mapped = self._links.public_url(self._bucket, name)
-        return mapped or self._backend.url(name, self._links.endpoint(self._bucket, name))
-
-    async def signed_url(
-        self,
-        key: str,
-        access: PublicAccess = PublicAccess.read,
-        ttl_seconds: int = 600,
-        *,
-        filename: str | None = None,
-        content_type: str | None = None,
-        max_bytes: int | None = None,
-    ) -> SignedURL:
-        """Return a URL that lets whoever has it read or write one object for ``ttl_seconds``. No
-        request is made.
-
-        Args:
-            key: of the object, which need not exist.
-            access: ``read`` for a GET; ``write`` for a PUT.
-            ttl_seconds: 1 second to what the provider signs (7 days; a year for Azure), else
-                `InvalidTTL`.
-            filename: the name under which a browser saves the object. Without one, types in which a
-                browser runs code are saved as well rather than shown.
-            content_type: when reading, the type to be served as; when writing, the type that must
-                be sent.
-            max_bytes: makes ``write`` a browser upload: a POST of a form with the URL's ``fields``,
-                limited in size; ``content_type`` may then be a family such as ``image/*``.
-
-        The URL is a ``str`` with ``method``, ``headers``, ``fields`` and ``expires_at``. Where a
-        rule of `PublicLinks` has a signer, that signs reads; where the store has no links (a
-        folder, memory), reads go to `callback_url`.
-        """
-        name, backend = self._key(key), self._backend
-        reading = access is PublicAccess.read
-        if reading and (url := self._distribution_url(name, ttl_seconds)) is not None:
-            return url
-        if reading and not backend.max_link_seconds and self._callback is not None:
-            return self.callback_url(key, ttl_seconds, filename=filename, content_type=content_type)
-        request = link_request(
-            name,
-            access=access,
-            ttl_seconds=ttl_seconds,
-            filename=filename,
-            content_type=content_type,
-            max_bytes=max_bytes,
-            now=self._clock(),
-            clock_skew=self._skew,
-            longest=backend.max_link_seconds or _YEAR,
-        )
-        return await backend.sign(request, self._links.endpoint(self._bucket, name))
-
-    def _distribution_url(self, key: str, ttl_seconds: int) -> SignedURL | None:
-        expires = self._clock().replace(microsecond=0) + timedelta(seconds=ttl_seconds)
-        url = self._links.signed_url(self._bucket, key, expires=expires)
-        if url is None:
-            return None
-        check_ttl(ttl_seconds, _YEAR)
-        return SignedURL(url, method="GET", expires_at=expires)
-
-    def callback_url(
-        self,
-        key: str,
-        ttl_seconds: int = 600,
-        *,
-        filename: str | None = None,
-        content_type: str | None = None,
-    ) -> SignedURL:
-        """Return a signed URL of the service's own domain, which `CallbackApp` serves.
-
-        Needs ``callback=``. ``filename`` and ``content_type`` are as in `signed_url`.
-        """
-        check_ttl(ttl_seconds, _YEAR)
-        expires = self._clock().replace(microsecond=0) + timedelta(seconds=ttl_seconds)
-        return self._signer().sign(
-            CallbackClaims(self._bucket, self._key(key), expires, filename, content_type)
-        )
-
-    def verify_callback(self, url: str) -> CallbackClaims:
-        """Return what a callback URL grants; raises `LinkInvalid` or `LinkExpired`.
-
-        The key in the claims is the whole one, in the bucket that they name.
-        """
-        return self._signer().verify(url, now=self._clock())
-
-    def _signer(self) -> CallbackSigner:
-        if self._callback is None:
-            raise ValueError(
-                "Pass callback=CallbackSigner(base_url, keys) "
-                "to the StorageClient for callback URLs."
-            )
-        return self._callback

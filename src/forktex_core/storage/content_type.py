@@ -9,7 +9,6 @@ refined by the name: a .docx is a ZIP, and its name says more.
 
 import mimetypes
 import re
-from pathlib import PurePosixPath
 from urllib.parse import quote
 
 SNIFFED_BYTES = 512
@@ -79,6 +78,9 @@ _NAMES = {  # what the interpreter's table lacks or differs in between platforms
     ".m4a": "audio/mp4",
     ".md": "text/markdown",
     ".mkv": "video/x-matroska",
+    ".odp": "application/vnd.oasis.opendocument.presentation",
+    ".ods": "application/vnd.oasis.opendocument.spreadsheet",
+    ".odt": "application/vnd.oasis.opendocument.text",
     ".parquet": "application/vnd.apache.parquet",
     ".pptx": "application/vnd.openxmlformats-officedocument.presentationml.presentation",
     ".svg": "image/svg+xml",
@@ -109,14 +111,15 @@ _TABLE = mimetypes.MimeTypes()  # built in only: the files of the operating syst
 def guess_content_type(name: str, head: bytes = b"") -> str:
     """Return the content type of an object by its name and its first bytes (512 at most)."""
     by_name = _by_name(name)
-    by_bytes = _by_bytes(head[:SNIFFED_BYTES])
+    by_bytes = _by_bytes(head[:SNIFFED_BYTES]) if head else None
     if by_bytes is None or (by_bytes in _CONTAINERS and by_name is not None):
         return by_name or _plain_text(head) or DEFAULT
     return by_bytes
 
 
 def _by_name(name: str) -> str | None:
-    suffix = PurePosixPath(name).suffix.lower()
+    _, dot, ending = name.rpartition("/")[2].lstrip(".").rpartition(".")
+    suffix = (dot + ending).lower()
     return _NAMES.get(suffix) or _TABLE.types_map[True].get(suffix)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from .signing.cloudfront import CloudFrontSigner
+from .signing.v4 import encode_query
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,13 @@ class LinkRule:
     def covers(self, bucket: str, key: str) -> bool:
         """Tell whether the rule is about this object."""
         return self.bucket in (None, bucket) and key.startswith(self.prefix)
+
+    def signed(self, key: str, *, expires: datetime, parameters: Mapping[str, str]) -> str:
+        """Return the public address of a key, with parameters, signed for the distribution."""
+        if self.signer is None:
+            raise ValueError(f"The rule for {self.prefix!r} has no signer.")
+        query = f"?{encode_query(parameters)}" if parameters else ""
+        return self.signer.sign(f"{self.address(key)}{query}", expires=expires)
 
     def address(self, key: str) -> str | None:
         """Return the public address of a key."""
@@ -84,13 +92,10 @@ class PublicLinks:
         rule = self.rule(bucket, key)
         return rule.address(key) if rule else None
 
-    def signed_url(self, bucket: str, key: str, *, expires: datetime) -> str | None:
-        """Return a URL signed for a distribution, None where no rule has a signer."""
-        rule = self.rule(bucket, key)
-        address = rule.address(key) if rule and rule.signer else None
-        return (
-            rule.signer.sign(address, expires=expires) if rule and rule.signer and address else None
-        )
+    def distribution(self, bucket: str, key: str) -> LinkRule | None:
+        """Return the rule for an object if that has a signer, None else."""
+        rule = self.rule(bucket, key) if self.rules else None
+        return rule if rule and rule.signer else None
 
     def endpoint(self, bucket: str, key: str) -> str | None:
         """Return the name under which browsers reach the store, None if it is the client's own."""

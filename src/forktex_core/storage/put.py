@@ -85,9 +85,10 @@ class PutOptions:
 class Putter:
     """Stores objects in one backend."""
 
-    def __init__(self, backend: Backend, chores: Chores) -> None:
+    def __init__(self, backend: Backend, chores: Chores, *, resume: bool = False) -> None:
         self._backend = backend
         self._chores = chores
+        self._resume = resume
 
     async def put(self, key: str, body: InMemory | Streamed, options: PutOptions) -> PutResult:
         """Store an object; `AlreadyExists` says that ``if_none_match`` did not hold."""
@@ -141,6 +142,7 @@ class Putter:
         self, key: str, parts: AsyncIterator[bytes | memoryview], options: PutOptions, head: bytes
     ) -> PutResult:
         attributes = options.attributes(key, head)
+        begin = self._backend.resume if self._resume else self._backend.begin
         total = 0
 
         async def counted() -> AsyncGenerator[bytes | memoryview]:
@@ -151,12 +153,13 @@ class Putter:
 
         async with contextlib.aclosing(counted()) as stream:
             etag = await upload_parts(
-                self._backend.begin(key, attributes),
+                begin(key, attributes),
                 stream,
                 parallel=PARALLEL_PARTS,
                 most=self._backend.parts.count,
                 condition=options.condition,
                 chores=self._chores,
+                keep=self._resume,
             )
         return PutResult(key, total, etag, attributes.content_type)
 

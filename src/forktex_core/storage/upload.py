@@ -7,6 +7,10 @@ completion fails, or the caller is cancelled, the parts under way are cancelled 
 then the upload is aborted. The caller waits for that, so that no task outlives the call; cancelled
 once more, it leaves, and the client's `Chores` finish it, which `close` waits for.
 
+An upload that is to be resumed is not aborted: its parts stay, and are paid for, until the next
+attempt completes it or `cleanup_uploads` finds it. When its source fails, parts under way are let
+finish; a caller that is cancelled does not wait for them.
+
 The id of an upload is known only when the store has answered, so its beginning is a chore of its
 own: a caller that is cancelled meanwhile leaves a chore that waits for the answer and aborts.
 """
@@ -49,26 +53,38 @@ async def upload_parts(
     most: int,
     condition: Condition,
     chores: Chores,
+    keep: bool = False,
 ) -> str | None:
-    """Upload all parts and complete; return the ETag. Whatever goes wrong, abort and raise it."""
+    """Upload all parts and complete; return the ETag.
+
+    Whatever goes wrong is raised, after aborting unless the parts are to be kept.
+    """
     beginning = chores.start(begin)
     try:
         upload = await asyncio.shield(beginning)
     except asyncio.CancelledError:
-        await asyncio.shield(chores.start(_abort_when_begun(beginning)))
+        if not keep:
+            await asyncio.shield(chores.start(_abort_when_begun(beginning)))
         raise
     try:
-        await _send_all(upload, parts, parallel, most)
+        await _send_all(upload, parts, parallel, most, keep=keep)
         return await upload.complete(condition)
     except BaseException:
-        await asyncio.shield(chores.start(_abort(upload)))
+        if not keep:
+            await asyncio.shield(chores.start(_abort(upload)))
         raise
 
 
 async def _send_all(
-    upload: Upload, parts: AsyncIterator[bytes | memoryview], parallel: int, most: int
+    upload: Upload,
+    parts: AsyncIterator[bytes | memoryview],
+    parallel: int,
+    most: int,
+    *,
+    keep: bool,
 ) -> None:
     slots = asyncio.Semaphore(parallel)
+    under_way: set[asyncio.Task[None]] = set()
 
     async def send(number: int, part: bytes | memoryview) -> None:
         try:
@@ -76,18 +92,28 @@ async def _send_all(
         finally:
             slots.release()
 
-    number = 0
+    async def send_each(group: asyncio.TaskGroup) -> None:
+        number = 0
+        async for part in parts:
+            number += 1
+            if number > most:
+                raise TooLarge(
+                    f"The upload needs more than {most} parts: pass a larger part_size=."
+                )
+            await slots.acquire()
+            task = group.create_task(send(number, part))
+            under_way.add(task)
+            task.add_done_callback(under_way.discard)
+            del part
+
     try:
         async with asyncio.TaskGroup() as group:
-            async for part in parts:
-                number += 1
-                if number > most:
-                    raise TooLarge(
-                        f"The upload needs more than {most} parts: pass a larger part_size=."
-                    )
-                await slots.acquire()
-                group.create_task(send(number, part))
-                del part
+            try:
+                await send_each(group)
+            except Exception:
+                if keep and under_way:  # what is on its way will not have to be sent again
+                    await asyncio.wait(under_way)
+                raise
     except BaseExceptionGroup as failures:
         raise _first(failures) from None
 

@@ -6,6 +6,9 @@ An execution asks for an end only when nothing of it is unflushed, so whatever i
 after its entries. A batch whose connection died is sent again: a finish that took effect the first
 time is recognised by the run's claim and status; a park that took effect is reported lost, which
 costs nothing but the warm copy.
+
+A park tells how much of its inbox the run had seen when it *asked* to park: what came in since then
+makes the park stale, also if the execution has been told of it meanwhile.
 """
 
 import asyncio
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("forktex_core.flow.endings")
 
 type Finish = tuple["Execution", Outcome]
-type Park = tuple["Execution", float | None, str]
+type Park = tuple["Execution", int, float | None, str]
 
 
 class Endings:
@@ -173,7 +176,7 @@ class Endings:
 
     async def _park(self, batch: list[Park]) -> None:
         worker, backoff = self._worker_id(), Backoff()
-        rows = [(e.run_id, e.claim, e.seen, due, what) for e, due, what in batch]
+        rows = [(e.run_id, e.claim, seen, due, what) for e, seen, due, what in batch]
         while True:
             try:
                 outcomes = await self._store.park_runs(worker, rows)

@@ -135,6 +135,7 @@ class Execution:
         self._main: asyncio.Task[Any] | None = None
         self._outcome: Outcome | None = None
         self._over = False
+        self._catching_up = bool(claimed.entries) or (claimed.claim > 1 and not claimed.generation)
         self._refusing = False
         self._fault: BaseException | None = None
         self._patches: dict[str, bool] = {}
@@ -239,8 +240,12 @@ class Execution:
 
     @property
     def replaying(self) -> bool:
-        """Whether the body is being brought back to where it was."""
-        return len(self.replay) > 0
+        """Whether the body is being brought back to where it was.
+
+        What follows the last recorded completion counts as well, up to where the body stands still:
+        whoever held the run before had come that far.
+        """
+        return self._catching_up
 
     @property
     def now(self) -> float:
@@ -425,7 +430,7 @@ class Execution:
         if entry.kind == SIGNAL and not entry.failed:
             signal = recorded_signal(entry)
             if call is None:  # the wait was given up meanwhile
-                self.inbox.put(signal)
+                self.inbox.give_back(signal)
             else:
                 self.inbox.drop(signal)
         if call is not None:
@@ -464,6 +469,7 @@ class Execution:
                 self.append(entry, signal.no)
 
     def _launch(self) -> None:
+        self._catching_up = False
         while self._new:
             call = self._new.popleft()
             if self._open.get(call.key) is call:

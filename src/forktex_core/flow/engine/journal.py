@@ -62,9 +62,8 @@ class JournalWriter:
         self._on_lost = on_lost
         self._on_woken = on_woken
         self._shown: dict[tuple[UUID, str], NewValue] = {}
-        self._alarm: asyncio.TimerHandle | None = None
-        self._show_now = False
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._alarm: asyncio.TimerHandle | None = None
         self._items: list[Item] = []
         self._filled = asyncio.Event()
         self._settled = asyncio.Event()
@@ -79,13 +78,8 @@ class JournalWriter:
     def show(self, value: NewValue) -> None:
         """Publish a value within a tenth of a second, unless a later one for its key comes."""
         self._shown[value.run_id, value.key] = value
-        # Called while a run's own loop runs, whose timers are durable: this one is the worker's.
-        if self._alarm is None and self._loop is not None:
-            self._alarm = self._loop.call_later(_SHOW_AFTER, self._time_to_show)
-
-    def _time_to_show(self) -> None:
-        self._show_now = True
-        self._filled.set()
+        if self._alarm is None and self._loop is not None:  # not the running one: that is a body's
+            self._alarm = self._loop.call_later(_SHOW_AFTER, self._show_now)
 
     async def run(self) -> None:
         """Flush for ever."""
@@ -96,8 +90,7 @@ class JournalWriter:
             while batch := self._take():
                 self._settled.clear()
                 await self._flush(batch)
-            if self._show_now:
-                self._alarm, self._show_now = None, False
+            if self._shown and self._alarm is None:
                 shown, self._shown = list(self._shown.values()), {}
                 await self._show(shown)
             self._settled.set()
@@ -105,6 +98,10 @@ class JournalWriter:
     async def settled(self) -> None:
         """Wait until the flush that is under way, if any, has ended."""
         await self._settled.wait()
+
+    def _show_now(self) -> None:
+        self._alarm = None
+        self._filled.set()
 
     def _take(self) -> list[Item]:
         batch, self._items = self._items[:_MAX_BATCH], self._items[_MAX_BATCH:]

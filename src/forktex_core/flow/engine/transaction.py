@@ -125,11 +125,18 @@ class Transactions:
         if self._engine is None:
             from sqlalchemy.ext.asyncio import create_async_engine
 
+            creator = functools.partial(
+                connect, self._dsn, "forktex-flow steps", session=self._prepared
+            )
+            arguments: dict[str, Any] = {"async_creator_fn": creator}
+            if not self._prepared:  # unnamed statements: a pooler may change the server between two
+                arguments |= {
+                    "prepared_statement_cache_size": 0,
+                    "prepared_statement_name_func": str,
+                }
             self._engine = create_async_engine(
                 "postgresql+asyncpg://",
-                async_creator=functools.partial(
-                    connect, self._dsn, "forktex-flow steps", session=self._prepared
-                ),
+                connect_args=arguments,
                 pool_size=self._size,
                 max_overflow=0,
                 pool_timeout=_WAIT_FOR_CONNECTION,

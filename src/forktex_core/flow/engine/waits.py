@@ -23,12 +23,13 @@ class Inbox:
     children cost as many steps, not their square.
     """
 
-    __slots__ = ("_changed", "_signals", "_waits")
+    __slots__ = ("_changed", "_returned", "_signals", "_waits")
 
     def __init__(self, signals: Iterable[Signal] = ()) -> None:
         self._signals: dict[str, deque[Signal]] = {}
         self._waits: dict[str, dict[SignalWait, None]] = {}
         self._changed: dict[str, None] = {}
+        self._returned: set[int] = set()
         for signal in signals:
             self.put(signal)
 
@@ -41,10 +42,16 @@ class Inbox:
             box.append(signal)
         self._changed[signal.name] = None
 
+    def give_back(self, signal: Signal) -> None:
+        """Put a signal back whose wait was given up."""
+        self._returned.add(signal.no)
+        self.put(signal)
+
     def drop(self, signal: Signal) -> None:
         """Take a signal out that is delivered, if it had come back."""
-        box = self._signals.get(signal.name)
-        if box and any(s.no == signal.no for s in box):
+        if signal.no in self._returned:
+            self._returned.discard(signal.no)
+            box = self._signals[signal.name]
             self._signals[signal.name] = deque(s for s in box if s.no != signal.no)
 
     def pop(self, name: str) -> Signal | None:

@@ -251,7 +251,7 @@ class Worker(Host):
     def park(self, execution: Execution, due: float | None, waiting_for: str) -> None:
         if not execution.parked:
             execution.parked = True
-            self._endings.park((execution, due, waiting_for))
+            self._endings.park((execution, execution.seen, due, waiting_for))
 
     @override
     def release(self, execution: Execution) -> None:

@@ -43,6 +43,19 @@ class Queries:
         """Return what is stored for a value's JSON text."""
         return text if self._codec is None or text is None else encode(self._codec, text)
 
+    def encode_error(self, text: str | None) -> str | None:
+        """Return what is stored for a recorded error. One that the codec can't encode is replaced
+        by a plain one that says so, and tells nothing else.
+        """
+        try:
+            return self.encode(text)
+        except PayloadError as error:
+            what = type(error.__cause__).__name__
+            message = f"an error that the payload codec could not encode: {what}"
+            return json.dumps(
+                {"type": f"{PayloadError.__module__}.PayloadError", "message": message}
+            )
+
     def decode(self, text: str | None) -> str | None:
         """Return the JSON text of what was stored."""
         return text if self._codec is None or text is None else decode(self._codec, text)

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from forktex_core.flow.errors import DatabaseUnavailableError
+from forktex_core.flow.errors import DatabaseUnavailableError, PayloadError
 
 # A lost host drops no connection by itself: the server is told to look after its side of the wire.
 _KEEPALIVE = {
@@ -57,24 +57,25 @@ def address(dsn: str) -> str:
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Say whether Postgres (or the driver) refused the *data*: trying again can't help."""
+    """Say whether Postgres, the driver or the codec refused the *data*: trying again can't help."""
     if isinstance(error, asyncpg.PostgresError):
         return (error.sqlstate or "")[:2] in _REFUSED
-    return isinstance(error, ValueError)
+    return isinstance(error, ValueError | PayloadError)
 
 
-async def connect(dsn: str, application: str, *, session: bool = True) -> Any:
+async def connect(dsn: str, application: str, *, session: bool = True, **settings: str) -> Any:
     """Open one connection; raise DatabaseUnavailableError when there is none to be had.
 
     Without ``session`` it leads to a transaction pooler: no prepared statements, no settings.
     """
-    settings = {"application_name": application, **_KEEPALIVE} if session else {}
+    if session:
+        settings = {"application_name": application, **_KEEPALIVE, **settings}
     try:
         return await asyncpg.connect(
             dsn,
             timeout=10,
             statement_cache_size=100 if session else 0,
-            server_settings=settings,
+            server_settings=settings if session else {},
         )
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
         raise DatabaseUnavailableError(address(dsn), error) from error

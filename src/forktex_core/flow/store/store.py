@@ -143,7 +143,7 @@ class Store(EffectQueries):
 
         The children of ``closing`` get the payload ``cancel`` or ``terminate``, by their policy.
         """
-        rows = [(*e[:3], self.encode(e[3]), self.encode(e[4])) for e in endings]
+        rows = [(*e[:3], self.encode(e[3]), self.encode_error(e[4])) for e in endings]
         columns = zip(*rows, strict=True)
         found = await self._rows("finish_runs", worker, *columns, list(closing), cancel, terminate)
         return [woken(row) for row in found]
@@ -182,7 +182,7 @@ class Store(EffectQueries):
         many rows were new.
         """
         if self._codec is not None:
-            rows = [(*row[:6], self.encode(row[6]), *row[7:]) for row in rows]
+            rows = [(*row[:6], self._encode_entry(row), *row[7:]) for row in rows]
         columns = zip(*rows, strict=True)
         if not taken:
             row = await self._row("append_entries", worker, *columns)
@@ -191,6 +191,9 @@ class Store(EffectQueries):
                 "append_taking_signals", worker, *columns, *zip(*taken, strict=True)
             )
         return row["count"]  # type: ignore[no-any-return]
+
+    def _encode_entry(self, row: tuple[Any, ...]) -> str | None:
+        return self.encode_error(row[6]) if row[5] else self.encode(row[6])
 
     async def entries_written(
         self, worker: int, rows: Sequence[tuple[Any, ...]]

@@ -55,7 +55,7 @@ end
 local replies, counts = {}, {}
 for i = 4, #ARGV, FIELDS do
   local lane, message, due, unique, guard = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
-  local id, name = string.match(message, '^([^\n]*)\n([^\n]*)')
+  local id, name = string.match(message, '^([^\n]*)\n([^\n]*)') -- cheaper than decode
   local reply = guard ~= '' and guarded(id, guard) and '-' or ''
   if reply == '' and unique ~= '' then
     local _, _, options = decode(message)

@@ -37,9 +37,14 @@ local function now()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
+-- What is no message (somebody else wrote it) counts as a job without a name, so that no script trips over it.
 local function decode(message)
   local id, name, options, arguments = string.match(message, '^([^\n]*)\n([^\n]*)\n([^\n]*)\n(.*)$')
-  return id, name, options == '' and {} or cjson.decode(options), arguments
+  if not id then return '', '', {}, message end
+  local fine, read = true, {}
+  if options ~= '' then fine, read = pcall(cjson.decode, options) end
+  if not fine or type(read) ~= 'table' then return '', '', {}, message end
+  return id, name, read, arguments
 end
 
 local function encode(id, name, options, arguments)

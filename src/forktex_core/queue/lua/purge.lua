@@ -34,12 +34,16 @@ if what == 'ready' then
     end
   end
 elseif what == 'parked' then
-  local batch = redis.call('HSCAN', key('j'), 0, 'COUNT', most)[2]
-  for i = 1, #batch, 2 do
-    local id = drop(batch[i + 1])
-    redis.call('HDEL', key('j'), id)
-    redis.call('ZREM', key('d'), id)
-  end
+  local cursor = '0' -- a scan of a hash that has shrunk may find nothing for a while
+  repeat
+    local found = redis.call('HSCAN', key('j'), cursor, 'COUNT', most)
+    cursor = found[1]
+    for i = 1, #found[2], 2 do
+      drop(found[2][i + 1])
+      redis.call('HDEL', key('j'), found[2][i])
+      redis.call('ZREM', key('d'), found[2][i])
+    end
+  until gone > 0 or cursor == '0'
 else
   for _, letter in ipairs(redis.call('XRANGE', key('dead'), '-', '+', 'COUNT', most)) do
     redis.call('XDEL', key('dead'), letter[1])

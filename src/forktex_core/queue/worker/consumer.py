@@ -31,10 +31,10 @@ from forktex_core.queue import scripts
 from forktex_core.queue.limits import asked
 from forktex_core.queue.link import TRANSIENT
 from forktex_core.queue.message import EXPIRES, KEY, Message
-from forktex_core.queue.worker.delivery import Delivery, Outcome, Reason, settlement, triples
+from forktex_core.queue.worker.delivery import Claim, Delivery, Outcome, Reason, settlement, triples
 from forktex_core.queue.worker.heartbeat import sign
 from forktex_core.queue.worker.runner import Runner, expired
-from forktex_core.queue.worker.shares import Slots, shares
+from forktex_core.queue.worker.shares import Slots
 from forktex_core.queue.worker.watch import Watch
 
 if TYPE_CHECKING:
@@ -46,7 +46,9 @@ BLOCK = 1.0  # seconds of one blocking read
 MOST = 1000  # outcomes in one call, jobs in one take
 FIRST_PAUSE, LAST_PAUSE = 0.05, 1.0  # seconds between attempts to reach the server
 SUSPECT = "q"
+MORE = [b"more"]  # see take.lua
 LANES = "rqhnl"
+PRIORITIES = frozenset((b"h", b"n", b"l"))
 BLOCKING_LANES = "rhnl"
 
 
@@ -65,17 +67,17 @@ class Consumer:
         burst: bool = False,
     ) -> None:
         self.queue, self.worker, self.drained = queue, worker, asyncio.Event()
-        self.held: dict[bytes, Delivery] = {}
+        self.held: dict[Claim, Delivery] = {}
         self._slots, self._about, self._burst = slots, about, burst
         self._root = queue.link.root
         self._work, self._reader = queue.link.wire(), queue.link.wire()
         self._runner = Runner(queue, state, threads)
         self.watch = Watch(queue, worker, self)
         self._outcomes: list[Outcome] = []
-        self._wake = asyncio.Event()
+        self._wake, self._hurry = asyncio.Event(), asyncio.Event()
         self._paused = self._stopping = self._unattended = self._blocked = False
         self._doubtful = True
-        self._place = 0
+        self._place, self._odd = 0, False
         self._flusher: asyncio.Task[None] | None = None
 
     # The reader
@@ -102,15 +104,21 @@ class Consumer:
         if not room and not self._outcomes:
             await self._rest()
             return
+        # A server that learned `settle` only now took jobs first: a burst looks once more.
+        again = self._burst and bool(self._outcomes)
         taken = await self._exchange(room)
+        if taken == MORE:
+            return
         if room:
             self._slots.press(self.queue.name, len(taken) >= 3 * room)
         await self._start(triples(taken))
-        if room and not taken and not self._outcomes:
+        if room and not (taken or again or self._outcomes):
             await self._nothing(room)
 
     async def _rest(self) -> None:
         self._wake.clear()
+        if self._burst and self._paused and not (self.held or self._outcomes):
+            self.drained.set()  # a paused queue gives nothing
         if not (self._outcomes or self._stopping or self._doubtful):
             await self._wake.wait()
 
@@ -135,8 +143,9 @@ class Consumer:
             self._outcomes = outcomes + self._outcomes
             raise
         for outcome in outcomes:
-            self.held.pop(outcome.delivery.entry, None)
+            self.held.pop(outcome.delivery.claim, None)
         taken: list[bytes] = replies[-1] if room else []
+        self._place += sum(lane in PRIORITIES for lane in taken[::3])
         return taken
 
     def _settle(self, outcomes: list[Outcome]) -> scripts.Command:
@@ -144,9 +153,11 @@ class Consumer:
         return scripts.call("settle", self._root, queue.max_deliveries, queue.dead_letters, *words)
 
     def _take(self, room: int) -> scripts.Command:
-        parts, self._place = shares(room, self._place)
         suspect = not any(delivery.lane == SUSPECT for delivery in self.held.values())
-        return scripts.call("take", self._root, self.worker, room, int(suspect), *parts)
+        self._odd = not self._odd  # with one free slot at a time, too, half of them
+        returned = (room + self._odd) // 2
+        words = (room, int(suspect), returned, self._place)
+        return scripts.call("take", self._root, self.worker, *words)
 
     async def _block(self, room: int) -> Iterable[tuple[str, bytes, bytes]]:
         """Wait for jobs; what comes while the queue is gated is vetted first."""
@@ -172,8 +183,8 @@ class Consumer:
         self, came: list[tuple[str, bytes, bytes]]
     ) -> Iterable[tuple[str, bytes, bytes]]:
         words = [word for delivery in came for word in delivery]
-        allowed = set(await self._work.ask(scripts.call("vet", self._root, *words)))
-        return [delivery for delivery in came if delivery[1] in allowed]
+        allowed = await self._work.ask(scripts.call("vet", self._root, *words))
+        return [came[place - 1] for place in allowed]
 
     async def _reconcile(self) -> None:
         """Join (again), and make what is pending on the server and what is held here agree."""
@@ -181,17 +192,17 @@ class Consumer:
         streams = [f"{self._root}:{lane}" for lane in LANES]
         read = ("XREADGROUP", "GROUP", "w", self.worker, "STREAMS", *streams, *("0" * len(LANES)))
         pending = {
-            entry: (stream.decode()[-1], entry, fields[1])
+            (stream.decode()[-1], entry): (stream.decode()[-1], entry, fields[1])
             for stream, entries in await self._work.ask(read) or []
             for entry, fields in entries
             if fields
         }
-        for entry, delivery in list(self.held.items()):
-            if entry not in pending:
+        for claim, delivery in list(self.held.items()):
+            if claim not in pending:
                 self._interrupt(delivery, "lost")
         self._doubtful = False
         known = self.held.keys()
-        await self._start([pending[entry] for entry in pending if entry not in known])
+        await self._start([pending[claim] for claim in pending if claim not in known])
         await self._hear_missed_wishes()
 
     async def _hear_missed_wishes(self) -> None:
@@ -216,10 +227,10 @@ class Consumer:
             await self._admit(asking)
 
     def _delivery(self, lane: str, entry: bytes, wire: bytes) -> Delivery:
-        message = Message.decode(wire)
+        message = Message.read(wire)
         job = self.queue.jobs.get(message.name)
         delivery = Delivery(lane, entry, wire, message, job.definition if job else None)
-        self.held[entry] = delivery
+        self.held[delivery.claim] = delivery
         return delivery
 
     async def _admit(self, asking: list[Delivery]) -> None:
@@ -235,14 +246,14 @@ class Consumer:
             verdicts = await self._work.ask(scripts.call("admit", self._root, *words))
         except BaseException:
             for delivery in asking:
-                del self.held[delivery.entry]
+                del self.held[delivery.claim]
             raise
         for delivery, verdict in zip(asking, verdicts, strict=True):
             if verdict:
                 delivery.admitted = True
                 self._launch(delivery)
             else:
-                del self.held[delivery.entry]
+                del self.held[delivery.claim]
 
     def _launch(self, delivery: Delivery) -> None:
         self._slots.use(self.queue.name, 1)
@@ -263,7 +274,7 @@ class Consumer:
 
     def _finish(self, delivery: Delivery, outcome: Outcome) -> None:
         if delivery.interrupted == "lost":
-            self.held.pop(delivery.entry, None)
+            self.held.pop(delivery.claim, None)
         else:
             self._outcomes.append(outcome)
         self._wake.set()
@@ -327,8 +338,7 @@ class Consumer:
 
     async def finish(self, grace: float) -> None:
         """Let running jobs end for ``grace`` seconds, give back what is left, and leave."""
-        if tasks := self._tasks():
-            await asyncio.wait(tasks, timeout=grace)
+        await self._wait_for_jobs(grace)
         for delivery in list(self.held.values()):
             self._interrupt(delivery, "stopping")
         if tasks := self._tasks():
@@ -338,6 +348,20 @@ class Consumer:
                 self._flush_aside()
                 await asyncio.wait([self._flusher] if self._flusher else [])
             await self._leave()
+
+    def hurry(self) -> None:
+        """End the wait for running jobs."""
+        self._hurry.set()
+
+    async def _wait_for_jobs(self, grace: float) -> None:
+        waiting = asyncio.create_task(self._hurry.wait())
+        deadline = asyncio.get_running_loop().time() + grace
+        while not self._hurry.is_set() and (tasks := self._tasks()):
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0:
+                break
+            await asyncio.wait([waiting, *tasks], timeout=left, return_when="FIRST_COMPLETED")
+        waiting.cancel()
 
     async def close(self) -> None:
         """Drop the connections."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import asyncio
 
 type Verb = Literal["s", "f", "c", "x", "r", "g"]
+type Claim = tuple[str, bytes]  # two streams may use one entry id
 type Reason = Literal["cancelled", "stopping", "lost"]
 
 
@@ -29,6 +30,11 @@ class Delivery:
     admitted: bool = False
     task: "asyncio.Task[None] | None" = None
     interrupted: Reason | None = None
+
+    @property
+    def claim(self) -> Claim:
+        """Lane and entry id."""
+        return self.lane, self.entry
 
 
 @dataclass(slots=True, eq=False)

@@ -20,10 +20,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from redis.exceptions import RedisError
-
 from forktex_core.queue import scripts
-from forktex_core.queue.link import TRANSIENT, Link, Wire
+from forktex_core.queue.link import Link, Wire
 
 log = logging.getLogger("forktex_core.queue")
 
@@ -91,7 +89,7 @@ class Heartbeat:
         try:
             if await wire.ask(sign(pulse.link.root, self._worker, pulse.describe(), pulse.lasts)):
                 pulse.given_up()
-        except (*TRANSIENT, RedisError) as error:
+        except Exception as error:  # noqa: BLE001 - silence would cost a living worker its jobs
             log.warning(
                 "worker %s: no sign of life on %s: %r", self._worker, pulse.link.name, error
             )

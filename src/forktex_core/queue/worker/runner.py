@@ -43,6 +43,14 @@ class Runner:
 
     async def run(self, delivery: Delivery) -> Outcome:
         """The outcome of a delivery; nothing is raised but what ends the process."""
+        try:
+            return await self._attempt(delivery)
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - a backoff of the user's that raises, for one
+            return failed(delivery, error)
+
+    async def _attempt(self, delivery: Delivery) -> Outcome:
         definition = delivery.definition
         if definition is None:
             return self._stranger(delivery)
@@ -59,10 +67,14 @@ class Runner:
             return interrupted(delivery)
         except (WrongArgumentsError, ConfigurationError) as error:
             return failed(delivery, error)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - every failure of the user's code is an outcome
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - every failure of the user's code is an outcome
             return troubled(delivery, definition, error)
 
     def _stranger(self, delivery: Delivery) -> Outcome:
+        if not delivery.message.name:
+            return failed(delivery, ValueError("this entry of the stream is no job of this module"))
         known = ", ".join(sorted(self._queue.jobs)) or "none"
         error = LookupError(
             f"this worker has no job {delivery.message.name!r} (it has: {known}): deploy workers "
@@ -139,13 +151,8 @@ def again(
     if failures > retries:
         return failed(delivery, error)
     delay = backoff.delay(failures) if after is None else max(0.0, after)
-    log.warning(
-        "job %s %s runs again in %.3f s: %r",
-        delivery.message.name,
-        delivery.message.id,
-        delay,
-        error,
-    )
+    job = delivery.message
+    log.warning("job %s %s runs again in %.3f s: %s", job.name, job.id, delay, summary(error))
     message = later(
         delivery.message, **{wire.ATTEMPT: failures, wire.CRASHES: None, wire.GRANTS: None}
     )
@@ -154,11 +161,22 @@ def again(
 
 def failed(delivery: Delivery, error: BaseException) -> Outcome:
     """The outcome of a job that is given up."""
-    log.error("job %s %s is a dead letter: %r", delivery.message.name, delivery.message.id, error)
-    failure = "".join(traceback.format_exception(error, limit=-8))[-FAILURE_LENGTH:]
-    summary = "".join(traceback.format_exception_only(error)).strip()[-FAILURE_LENGTH:]
-    text = json.dumps({"s": "failed", "e": summary})
+    job, told = delivery.message, summary(error)
+    log.error("job %s %s is a dead letter: %s", job.name, job.id, told)
+    failure = shown(traceback.format_exception(error, limit=-8))
+    text = json.dumps({"s": "failed", "e": told})
     return Outcome(delivery, "f", delivery.wire, result=text, failure=failure)
+
+
+def summary(error: BaseException) -> str:
+    """An error without its traceback; unlike its repr this never raises."""
+    return shown(traceback.format_exception_only(error)).strip()
+
+
+def shown(lines: list[str]) -> str:
+    """The end of a failure's text, in characters that every encoding of Unicode has."""
+    text = "".join(lines).encode("utf-8", "backslashreplace").decode()
+    return text[-FAILURE_LENGTH:]
 
 
 def expired(delivery: Delivery) -> Outcome:

@@ -1,28 +1,9 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""Who may take how much, pure: priorities within a queue, queues within a worker.
-
-Priorities: of every ten jobs that are taken while all lanes have some, six are high, three normal,
-one is low. The pattern
-goes on from one take to the next, so that a worker with one free slot at a time keeps to it as
-well.
-What a lane doesn't use, the others may: ``take.lua`` fills up by priority.
-"""
+"""How much a queue may take within its worker, pure. (Priorities in a queue: ``take.lua``.)"""
 
 import math
 from collections.abc import Mapping
-
-PATTERN = "hnhhnhlhnh"
-LANES = "hnl"
-
-
-def shares(room: int, place: int) -> tuple[tuple[int, int, int], int]:
-    """The shares of h, n and l in ``room`` jobs from a place in the pattern on, and the place
-    after them."""
-    rounds, rest = divmod(room, len(PATTERN))
-    picked = (PATTERN + PATTERN)[place : place + rest]
-    high, normal, low = (PATTERN.count(lane) * rounds + picked.count(lane) for lane in LANES)
-    return (high, normal, low), (place + rest) % len(PATTERN)
 
 
 class Slots:

@@ -2,13 +2,12 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """What a worker looks after besides running jobs: what is due, dead workers, plans, notices.
 
-One connection that blocks on the queue's notices until the next thing is due, by the server's
-clock: a delayed job, a
-cron tick, or at the latest a second. A new job that is due before all others sends a notice, so
-delays are exact to
-the millisecond without polling. Every worker does this; each chore is one script, and whoever comes
-second finds
-it done.
+One connection blocks on the queue's notices; another does the chores when the next thing is due, by
+the server's clock: a delayed job, a cron tick, or at the latest a second. A new job that is due
+before all others sends a notice, so delays are exact to the millisecond without polling. The time
+is waited for here, not in the server: its timer ends a blocking read up to 100 ms late (a tenth of
+a second is its own tick) when nothing else wakes it. Every worker does the chores; each is one
+script, and whoever comes second finds it done.
 
 Judging others dead needs more than an absent sign of life: after a restart of the server all signs
 have expired.
@@ -20,6 +19,7 @@ given theirs by then.
 import asyncio
 import logging
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -64,7 +64,9 @@ class Watch:
     def __init__(self, queue: "Queue", worker: str, watched: Watched) -> None:
         self._queue, self._worker, self._watched = queue, worker, watched
         self._root = queue.link.root
-        self._wire = queue.link.wire()
+        self._wire, self._ears = queue.link.wire(), queue.link.wire()
+        self._listening: asyncio.Task[None] | None = None
+        self._news = asyncio.Event()
         self._place: bytes | None = None
         self._offset = 0.0
         self._seen_since = self._seen_last = time.monotonic()
@@ -81,7 +83,11 @@ class Watch:
             while True:
                 await self._guarded_round()
         finally:
+            if self._listening is not None:
+                self._listening.cancel()
+                await asyncio.wait([self._listening])
             await self._wire.close()
+            await self._ears.close()
 
     async def _guarded_round(self) -> None:
         try:
@@ -93,16 +99,20 @@ class Watch:
             self._watched.resync()
 
     async def _round(self) -> None:
+        self._news.clear()
         time_ms, paused, due, more, last = await self._wire.ask(self._tick())
         self._offset = time_ms / 1000 - time.time()
         self._watched.set_paused(bool(paused))
         if self._place is None:
             self._place = last
+        if self._listening is None:
+            self._listening = asyncio.create_task(self._listen())
         planned = await self._fire(datetime.fromtimestamp(time_ms / 1000, UTC))
         if more:
             return
         waits = [LONGEST * 1000, *planned] + ([due - time_ms] if due >= 0 else [])
-        await self._listen(max(1, int(min(waits))))
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._news.wait(), max(0.001, min(waits) / 1000))
 
     def _tick(self) -> scripts.Command:
         now = time.monotonic()
@@ -126,9 +136,19 @@ class Watch:
             int(strangers),
         )
 
-    async def _listen(self, wait_ms: int) -> None:
-        words = ("XREAD", "BLOCK", wait_ms, "STREAMS", f"{self._root}:k", self._place or "0-0")
-        (reply,) = await self._wire.send(words, wait=wait_ms / 1000)
+    async def _listen(self) -> None:
+        while True:
+            try:
+                await self._hear()
+            except (*TRANSIENT, ResponseError) as error:
+                log.warning("worker %s: no notices of %s: %r", self._worker, self._root, error)
+                await asyncio.sleep(PAUSE)
+                self._watched.resync()
+
+    async def _hear(self) -> None:
+        block = round(LONGEST * 1000)
+        words = ("XREAD", "BLOCK", block, "STREAMS", f"{self._root}:k", self._place or "0-0")
+        (reply,) = await self._ears.send(words, wait=LONGEST)
         for entry, (what, value) in reply[0][1] if reply else []:
             self._place = entry
             self._heard(what, value.decode())
@@ -138,6 +158,7 @@ class Watch:
             b"cancel": lambda: self._watched.cancel(value),
             b"pause": lambda: self._watched.set_paused(True),
             b"resume": lambda: self._watched.set_paused(False),
+            b"due": self._news.set,
         }
         notices.get(what, lambda: None)()
 

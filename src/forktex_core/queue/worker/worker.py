@@ -52,9 +52,12 @@ class Worker:
         wedged_after: float = 60.0,
         name: str | None = None,
     ) -> None:
-        if concurrency < 1 or not queues or min(queues.values()) <= 0:
+        if not queues or not min(queues.values()) > 0:
+            raise ConfigurationError("a worker needs queues, with weights above 0")
+        if concurrency < 1 or grace < 0 or wedged_after <= 0:
             raise ConfigurationError(
-                "a worker needs a concurrency of 1 or more, and queues with weights above 0"
+                f"a worker can't have concurrency={concurrency}, grace={grace}, "
+                f"wedged_after={wedged_after}: give 1 or more, 0 or more, and above 0"
             )
         if len({queue.name for queue in queues}) < len(queues):
             raise ConfigurationError("two queues of a worker have the same name: give each its own")
@@ -64,14 +67,21 @@ class Worker:
         self._stop = asyncio.Event()
         self._moved = time.monotonic()
         self._started = time.time()
+        self._handlers: dict[signal.Signals, Any] = {}
         self._pool: ThreadPoolExecutor | None = None
         self._consumers: list[Consumer] = []
 
     def stop(self) -> None:
         """Begin the graceful end; called again: don't wait for running jobs."""
         if self._stop.is_set():
-            self._grace = 0.0
+            for consumer in self._consumers:
+                consumer.hurry()
         self._stop.set()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the end has begun."""
+        return self._stop.is_set()
 
     async def run(self) -> None:
         """Run until `stop` (or, in a burst, until nothing is left)."""
@@ -220,6 +230,7 @@ class Worker:
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
             if listen:
+                self._handlers[number] = signal.getsignal(number)
                 loop.add_signal_handler(number, self.stop)
-            else:
-                loop.remove_signal_handler(number)
+            elif loop.remove_signal_handler(number) and self._handlers[number] is not None:
+                signal.signal(number, self._handlers[number])  # asyncio.run has one of its own

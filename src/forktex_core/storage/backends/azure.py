@@ -2,13 +2,13 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """Azure Blob Storage: the bucket is a container, parts are blocks.
 
-Blocks that are never committed cannot be discarded one by one; Azure drops them after a week. Their
-ids are chosen at random for each upload, so that two uploads to one key don't mix.
+Blocks that are never committed cannot be discarded one by one; Azure drops them after a week. The
+id of a block holds its number and the MD5 of its bytes: two uploads to one key don't mix, and one
+that is resumed knows which blocks are there.
 """
 
 import base64
 import hashlib
-import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -38,7 +38,7 @@ from .engine import Engine, EngineDownload, bare, client_options, retry_config
 from .gcs import delete_leniently
 from .protocol import Body, LinkRequest, PartLimits, SignedURL, unsupported
 from .s3 import MIB, anonymous_read
-from .xml_upload import off_loop
+from .xml_upload import off_loop, parsed
 
 if TYPE_CHECKING:
     from obstore.store import AzureStore
@@ -91,6 +91,12 @@ class AzureBackend:
     async def begin(self, key: str, attributes: Attributes) -> "BlockUpload":
         """Begin to stage blocks."""
         return BlockUpload(self, key, attributes)
+
+    async def resume(self, key: str, attributes: Attributes) -> "BlockUpload":
+        """Stage what is not staged already."""
+        upload = BlockUpload(self, key, attributes)
+        await upload.look()
+        return upload
 
     async def get(
         self, key: str, *, start: int = 0, end: int | None = None, etag: str | None = None
@@ -275,26 +281,35 @@ class BlockUpload:
         self._backend = backend
         self._key = key
         self._attributes = attributes
-        self._token = secrets.token_hex(8)
-        self._numbers: list[int] = []
+        self._there: set[str] = set()
+        self._blocks: dict[int, str] = {}
 
-    def _block(self, number: int) -> str:
-        return base64.b64encode(f"{self._token}-{number:06d}".encode()).decode()
+    async def look(self) -> None:
+        """Find out which blocks are staged already."""
+        parameters = {"comp": "blocklist", "blocklisttype": "uncommitted"}
+        reply = await self._backend.send("GET", self._key, parameters=parameters)
+        if reply.status == HTTPStatus.NOT_FOUND and "BlobNotFound" in reply.text:
+            return
+        root = parsed(reply, bucket=self._backend.bucket, key=self._key)
+        self._there = {name.text or "" for name in root.iterfind(".//Block/Name")}
 
     async def part(self, number: int, data: Body) -> None:
         """Stage one block."""
-        parameters = {"comp": "block", "blockid": self._block(number)}
-        reply = await self._backend.send(
-            "PUT", self._key, parameters=parameters, headers=await _md5(data), body=data
-        )
-        reply.raise_for_refusal(bucket=self._backend.bucket, key=self._key)
-        self._numbers.append(number)
+        headers = await _md5(data)
+        block = base64.b64encode(f"{number:06d}-{headers['content-md5']}".encode()).decode()
+        if block not in self._there:
+            parameters = {"comp": "block", "blockid": block}
+            reply = await self._backend.send(
+                "PUT", self._key, parameters=parameters, headers=headers, body=data
+            )
+            reply.raise_for_refusal(bucket=self._backend.bucket, key=self._key)
+        self._blocks[number] = block
 
     async def complete(self, condition: Condition = ALWAYS) -> str | None:
         """Commit the blocks in the order of their numbers."""
         root = ET.Element("BlockList")
-        for number in sorted(self._numbers):
-            ET.SubElement(root, "Uncommitted").text = self._block(number)
+        for _, block in sorted(self._blocks.items()):
+            ET.SubElement(root, "Uncommitted").text = block
         body = ET.tostring(root)
         headers = {
             **_attribute_headers(self._attributes),

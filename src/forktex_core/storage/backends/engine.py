@@ -44,11 +44,6 @@ if TYPE_CHECKING:
 
 PAGE = 1000
 _STATUS = re.compile(r"status code: (\d{3})")
-_LOST_BODY = re.compile(
-    r"error decoding response body|end of file before message length"
-    r"|IncompleteMessage|incomplete message",
-    re.IGNORECASE,
-)
 _HEADERS = {
     "Content-Type",
     "Cache-Control",
@@ -67,6 +62,10 @@ def client_options(transport: Transport, *, http: bool) -> Any:
         "connect_timeout": timedelta(seconds=transport.connect_timeout),
         "read_timeout": timedelta(seconds=transport.read_timeout),
         "timeout": timedelta(days=7),
+        # Without a proxy of its own the engine would take one from the environment; this one is
+        # excluded for every host.
+        "proxy_url": "http://127.0.0.1:9",
+        "proxy_excludes": "*,0.0.0.0/0,::/0",
     }
     if transport.root_certificate is not None:
         options["root_certificate"] = transport.root_certificate
@@ -101,7 +100,7 @@ class EngineDownload:
         try:
             body = (await self._result.bytes_async()).to_bytes()
         except _FAILURES as exc:
-            raise translate(exc, bucket=self._bucket, key=self.info.key) from exc
+            raise self._broken(exc) from exc
         self._check(len(body))
         return body
 
@@ -115,10 +114,21 @@ class EngineDownload:
             except StopAsyncIteration:
                 break
             except _FAILURES as exc:
-                raise translate(exc, bucket=self._bucket, key=self.info.key) from exc
+                raise self._broken(exc) from exc
             received += len(piece)
             yield piece
         self._check(received)
+
+    def _broken(self, exc: Exception) -> StorageError:
+        """The engine has tried to go on with the body where it broke off, of the same version."""
+        error = translate(exc, bucket=self._bucket, key=self.info.key)
+        if type(error) is not StorageUnavailable:
+            return error
+        return TruncatedBody(
+            f"The body of {self.info.key!r} broke off. {error}",
+            bucket=self._bucket,
+            key=self.info.key,
+        )
 
     def _check(self, received: int) -> None:
         if received != self.length:
@@ -304,10 +314,6 @@ def translate(exc: Exception, *, bucket: str, key: str | None) -> StorageError:
         return known(f"The store refused {where}: {type(exc).__name__}.", bucket=bucket, key=key)
     if "InvalidRangeRequest" in text or "Wanted range starting" in text:
         return InvalidRange(f"The range lies outside of {where}.", bucket=bucket, key=key)
-    if _LOST_BODY.search(text):
-        return TruncatedBody(
-            f"The connection was lost in the middle of {where}.", bucket=bucket, key=key
-        )
     return StorageUnavailable(
         f"No answer from the store about {where}: {_reason(text)}", bucket=bucket, key=key
     )

@@ -28,6 +28,7 @@ from forktex_core.storage.objects import (
 from .folder import OWN, Folder
 from .memory import PAGE, check_condition, fold, listed, no_address, no_links, resolve_range
 from .protocol import Body, LinkRequest, PartLimits, SignedURL, unsupported
+from .xml_upload import newest
 
 
 class FileDownload:
@@ -81,6 +82,11 @@ class FileBackend:
     async def begin(self, key: str, attributes: Attributes) -> "FileUpload":
         """Begin to collect parts."""
         return await asyncio.to_thread(FileUpload, self.folder, key, attributes)
+
+    async def resume(self, key: str, attributes: Attributes) -> "FileUpload":
+        """Collect parts where the last upload was left."""
+        found = await newest(self.pending_uploads(key), key)
+        return await asyncio.to_thread(FileUpload, self.folder, key, attributes, found)
 
     async def get(
         self, key: str, *, start: int = 0, end: int | None = None, etag: str | None = None
@@ -184,18 +190,27 @@ class FileBackend:
 class FileUpload:
     """Parts as files, joined at the end."""
 
-    def __init__(self, folder: Folder, key: str, attributes: Attributes) -> None:
+    def __init__(
+        self, folder: Folder, key: str, attributes: Attributes, found: str | None = None
+    ) -> None:
         folder.require(key)
         folder.file(key)
         self._folder, self._key, self._attributes = folder, key, attributes
-        self._path = folder.path / OWN / "uploads" / secrets.token_hex(8)
+        self._path = folder.path / OWN / "uploads" / (found or secrets.token_hex(8))
+        self._numbers: set[int] = set()
+        if found is not None:
+            return
         self._path.mkdir(parents=True)
         note = {"key": key, "started": datetime.now(UTC).isoformat()}
         (self._path / "upload.json").write_text(json.dumps(note))
 
     async def part(self, number: int, data: Body) -> None:
-        """Write one part."""
-        await asyncio.to_thread((self._path / f"{number:07d}.part").write_bytes, data)
+        """Write one part, over what an interrupted upload left of it."""
+        await asyncio.to_thread(self._part(number).write_bytes, data)
+        self._numbers.add(number)
+
+    def _part(self, number: int) -> Path:
+        return self._path / f"{number:07d}.part"
 
     async def complete(self, condition: Condition) -> str | None:
         """Join the parts and make them the object."""
@@ -204,8 +219,8 @@ class FileUpload:
     def _join(self, condition: Condition) -> str:
         scratch = self._folder.scratch()
         with scratch.open("wb") as joined:
-            for part in sorted(self._path.glob("*.part")):
-                with part.open("rb") as file:
+            for number in sorted(self._numbers):
+                with self._part(number).open("rb") as file:
                     shutil.copyfileobj(file, joined, 1024 * 1024)
         etag = self._folder.hash(scratch)
         self._folder.publish(self._key, scratch, etag, self._attributes, condition)

@@ -32,7 +32,7 @@ from . import xml_upload
 from .address import Address
 from .engine import Engine, EngineDownload, bare, client_options, retry_config
 from .protocol import Backend, Body, LinkRequest, PartLimits, SignedURL, unsupported
-from .s3 import MIB, anonymous_read, form, response_overrides
+from .s3 import MIB, anonymous_read, form
 from .xml_upload import XmlUpload, off_loop
 
 if TYPE_CHECKING:
@@ -103,6 +103,15 @@ class GCSBackend:
             self._send, bucket=self.bucket, key=key, headers=_attribute_headers(attributes)
         )
         return self._upload(key, upload_id)
+
+    async def resume(self, key: str, attributes: Attributes) -> XmlUpload:
+        """Go on with the upload that was begun last, or begin one."""
+        found = await xml_upload.newest(self.pending_uploads(key), key)
+        if found is None:
+            return await self.begin(key, attributes)
+        upload = self._upload(key, found)
+        await upload.look()
+        return upload
 
     def _upload(self, key: str, upload_id: str) -> XmlUpload:
         return XmlUpload(
@@ -275,7 +284,7 @@ class GCSBackend:
             credentials=credentials,
             moment=link.begins,
             seconds=int((link.expires - link.begins).total_seconds()),
-            parameters={} if writing else response_overrides(link),
+            parameters={} if writing else link.overrides,
             headers=headers,
         )
         return SignedURL(

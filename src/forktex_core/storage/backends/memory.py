@@ -7,7 +7,7 @@ client.
 import hashlib
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, MutableMapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 
@@ -106,6 +106,12 @@ class MemoryBackend:
         self._objects(key)
         return MemoryUpload(self, key, attributes)
 
+    async def resume(self, key: str, attributes: Attributes) -> "MemoryUpload":
+        """Begin anew, in the place of what was begun before: nothing is saved by keeping parts."""
+        for pending in [found for found in self.uploads.values() if found.key == key]:
+            await self.abort_upload(pending)
+        return await self.begin(key, attributes)
+
     async def get(
         self, key: str, *, start: int = 0, end: int | None = None, etag: str | None = None
     ) -> MemoryDownload:
@@ -150,7 +156,7 @@ class MemoryBackend:
     async def copy(self, source: str, target: str) -> None:
         """Copy with attributes."""
         stored = self._find(source)
-        info = replace(stored.info, key=target, last_modified=datetime.now(UTC))
+        info = stored.info._replace(key=target, last_modified=datetime.now(UTC))
         self._objects(target)[target] = Stored(info, stored.body)
 
     async def bucket_exists(self) -> bool:

@@ -81,6 +81,15 @@ class LinkRequest:
     content_disposition: str | None = None
     max_bytes: int | None = None
 
+    @property
+    def overrides(self) -> dict[str, str]:
+        """The query parameters that set headers of the answer, as S3 and Google name them."""
+        pairs = (
+            ("response-content-disposition", self.content_disposition),
+            ("response-content-type", self.content_type),
+        )
+        return {name: value for name, value in pairs if value is not None}
+
 
 class SignedURL(str):
     """A URL that carries its own permission.
@@ -142,6 +151,12 @@ class Backend(Protocol):
 
     async def begin(self, key: str, attributes: Attributes) -> Upload:
         """Begin a multipart upload."""
+
+    async def resume(self, key: str, attributes: Attributes) -> Upload:
+        """Go on with the upload of this key that was begun last and never ended, else begin one.
+
+        A part that the store has already, with these bytes, is not sent again.
+        """
 
     async def get(
         self, key: str, *, start: int = 0, end: int | None = None, etag: str | None = None

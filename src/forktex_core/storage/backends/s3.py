@@ -69,11 +69,8 @@ class S3Backend:
         dns = _DNS_BUCKET.fullmatch(bucket) is not None
         self._virtual = (endpoint_url is None and dns) if virtual_hosted is None else virtual_hosted
         self._address = self._at(endpoint_url or f"https://s3.{region}.amazonaws.com")
-        self._engine = Engine(
-            _store(self._address, bucket, region, source, transport, virtual=self._virtual),
-            bucket,
-            channel.slots,
-        )
+        store = _store(self._address, bucket, region, source, transport, virtual=self._virtual)
+        self._engine = Engine(store, bucket, channel.slots)
         self._known_until = 0.0
 
     def _at(self, endpoint_url: str) -> Address:
@@ -96,6 +93,16 @@ class S3Backend:
         headers["x-amz-checksum-algorithm"] = "SHA256"
         upload_id = await xml_upload.begin(self._send, bucket=self.bucket, key=key, headers=headers)
         return self._upload(key, upload_id)
+
+    async def resume(self, key: str, attributes: Attributes) -> XmlUpload:
+        """Go on with the upload that was begun last, or begin one."""
+        await self._require_bucket(key)
+        found = await xml_upload.newest(self.pending_uploads(key), key)
+        if found is None:
+            return await self.begin(key, attributes)
+        upload = self._upload(key, found)
+        await upload.look()
+        return upload
 
     def _upload(self, key: str, upload_id: str) -> XmlUpload:
         return XmlUpload(
@@ -291,7 +298,7 @@ class S3Backend:
             region=self._region,
             moment=link.begins,
             seconds=int((link.expires - link.begins).total_seconds()),
-            parameters={} if writing else response_overrides(link),
+            parameters={} if writing else link.overrides,
             headers=headers,
         )
         return SignedURL(
@@ -319,15 +326,6 @@ def form(url: str, link: LinkRequest, fields: dict[str, str]) -> SignedURL:
     if link.content_type and not link.content_type.endswith("/*"):
         fields["Content-Type"] = link.content_type
     return SignedURL(url, method="POST", fields=fields, expires_at=link.expires)
-
-
-def response_overrides(link: LinkRequest) -> dict[str, str]:
-    """Return the query parameters that set headers of the answer."""
-    pairs = (
-        ("response-content-disposition", link.content_disposition),
-        ("response-content-type", link.content_type),
-    )
-    return {name: value for name, value in pairs if value is not None}
 
 
 async def anonymous_read(channel: HttpChannel, url: str, *, bucket: str, key: str) -> bool:

@@ -7,6 +7,9 @@ with an ETag; POST with the list of parts makes the object. Nothing is visible b
 the id discards the parts; a part that was still being received may survive it, so we look for
 leftovers and delete again.
 
+An upload that is resumed lists the parts that are there; one whose ETag is the MD5 of the bytes at
+hand is taken as it is, any other is sent again under its number.
+
 A completion whose answer was lost may have happened: the id is unknown then, and the object that is
 there has the ETag which follows from the parts (the MD5 of their MD5s, with their number).
 """
@@ -69,10 +72,29 @@ class XmlUpload:
         self._conditions = conditions
         self._current_etag = current_etag
         self._parts: dict[int, tuple[str, str]] = {}
+        self._there: dict[int, str] = {}
+
+    async def look(self) -> None:
+        """Find out which parts the store has already."""
+        marker = {"part-number-marker": "0"}
+        while True:
+            reply = await self._send("GET", self._key, parameters={**self._id, **marker})
+            root = parsed(reply, bucket=self._bucket, key=self._key)
+            for part in root.iterfind("{*}Part"):
+                number = int(part.findtext("{*}PartNumber") or 0)
+                self._there[number] = bare(part.findtext("{*}ETag")) or ""
+            if root.findtext("{*}IsTruncated") != "true":
+                return
+            marker["part-number-marker"] = root.findtext("{*}NextPartNumberMarker") or ""
 
     async def part(self, number: int, data: Body) -> None:
         """Store one part, with a digest that the store checks."""
         digest, headers = await off_loop(len(data), _part_digest, data, self._checksums)
+        checksum = headers.get("x-amz-checksum-sha256", "")
+        there = self._there.get(number)
+        if there is not None and there == await off_loop(len(data), _md5, data):
+            self._parts[number] = (there, checksum)
+            return
         reply = await self._send(
             "PUT",
             self._key,
@@ -82,7 +104,6 @@ class XmlUpload:
             digest=digest,
         )
         reply.raise_for_refusal(bucket=self._bucket, key=self._key)
-        checksum = headers.get("x-amz-checksum-sha256", "")
         self._parts[number] = (bare(reply.headers.get("etag")) or "", checksum)
 
     async def complete(self, condition: Condition) -> str | None:
@@ -97,7 +118,7 @@ class XmlUpload:
             if await self._current_etag(self._key) != self._expected():
                 raise
             return self._expected()
-        return bare(ET.fromstring(reply.body).findtext("{*}ETag"))  # noqa: S314  # our own store's answer
+        return bare(parsed(reply, bucket=self._bucket, key=self._key).findtext("{*}ETag"))
 
     def _document(self) -> bytes:
         root = ET.Element("CompleteMultipartUpload")
@@ -134,6 +155,30 @@ class XmlUpload:
         )
 
 
+def parsed(reply: Reply, *, bucket: str, key: str | None) -> "ET.Element":
+    """Return the XML of an answer, or raise what its refusal means."""
+    body = reply.raise_for_refusal(bucket=bucket, key=key).body
+    try:
+        return ET.fromstring(body)  # noqa: S314  # of a store that was chosen and authenticated
+    except ET.ParseError as exc:
+        raise StorageError(
+            f"The answer about bucket {bucket!r} is not XML ({body[:40]!r}): "
+            "does endpoint_url name a store of this kind?",
+            bucket=bucket,
+            key=key,
+        ) from exc
+
+
+async def newest(uploads: AsyncIterator[PendingUpload], key: str) -> str | None:
+    """Return the id of the upload of exactly this key that was begun last."""
+    found = [pending async for pending in uploads if pending.key == key]
+    return max(found, key=lambda pending: pending.started).upload_id if found else None
+
+
+def _md5(data: Body) -> str:
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
 def _part_digest(data: Body, checksums: bool) -> tuple[str, dict[str, str]]:  # runs in a thread
     digest = sha256(data)
     if checksums:
@@ -156,8 +201,7 @@ async def off_loop[**P, T](
 async def begin(send: Send, *, bucket: str, key: str, headers: Mapping[str, str]) -> str:
     """Begin a multipart upload; return its id."""
     reply = await send("POST", key, parameters={"uploads": ""}, headers=headers)
-    reply.raise_for_refusal(bucket=bucket, key=key)
-    upload_id = ET.fromstring(reply.body).findtext("{*}UploadId")  # noqa: S314  # our own store's answer
+    upload_id = parsed(reply, bucket=bucket, key=key).findtext("{*}UploadId")
     if not upload_id:
         raise StorageError(
             f"The store gave no id for an upload of {key!r}.", bucket=bucket, key=key
@@ -170,7 +214,7 @@ async def pending(send: Send, *, bucket: str, prefix: str) -> AsyncIterator[Pend
     parameters = {"uploads": "", "prefix": prefix}
     while True:
         reply = await send("GET", None, parameters=parameters)
-        root = ET.fromstring(reply.raise_for_refusal(bucket=bucket, key=None).body)  # noqa: S314  # see above
+        root = parsed(reply, bucket=bucket, key=None)
         for found in root.iterfind("{*}Upload"):
             started = datetime.fromisoformat(found.findtext("{*}Initiated") or "")
             yield PendingUpload(

@@ -29,7 +29,7 @@ def _signing_key(secret: str, day: str, region: str) -> bytes:
 
 def signature(credentials: S3Credentials, moment: datetime, region: str, text: str) -> str:
     """Return the hex signature of a string to sign (or of a base64 POST policy)."""
-    key = _signing_key(credentials.secret_access_key, f"{moment:%Y%m%d}", region)
+    key = _signing_key(credentials.secret_access_key, v4.day(moment), region)
     return hmac.digest(key, text.encode(), "sha256").hex()
 
 

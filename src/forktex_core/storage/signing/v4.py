@@ -7,6 +7,7 @@ Source: AWS, "Create a signed AWS API request"; Google Cloud, "Canonical request
 in their names and in how the last string is signed, which is what a `Dialect` and a signer hold.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +15,7 @@ from hashlib import sha256
 from urllib.parse import quote
 
 UNSIGNED = "UNSIGNED-PAYLOAD"
+_PLAIN = re.compile(r"[A-Za-z0-9\-._~]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,21 +35,28 @@ def encode_path(path: str) -> str:
 
 def encode_query(parameters: Mapping[str, str]) -> str:
     """Return the canonical query string: encoded, then sorted."""
-    pairs = [
-        f"{quote(name, safe='-._~')}={quote(value, safe='-._~')}"
-        for name, value in parameters.items()
-    ]
+    pairs = [f"{_encode(name)}={_encode(value)}" for name, value in parameters.items()]
     return "&".join(sorted(pairs))
+
+
+def _encode(text: str) -> str:
+    """Percent-encode one name or value; most need nothing, which the pattern finds out cheaply."""
+    return text if _PLAIN.fullmatch(text) else quote(text, safe="-._~")
+
+
+def day(moment: datetime) -> str:
+    """Return the day of a UTC moment as ``20130524``, several times faster than ``strftime``."""
+    return f"{moment.year:04}{moment.month:02}{moment.day:02}"
 
 
 def timestamp(moment: datetime) -> str:
     """Return a UTC moment as ``20130524T000000Z``."""
-    return f"{moment:%Y%m%dT%H%M%SZ}"
+    return f"{day(moment)}T{moment.hour:02}{moment.minute:02}{moment.second:02}Z"
 
 
 def scope(dialect: Dialect, moment: datetime, region: str) -> str:
     """Return the credential scope: day, region, service and terminator."""
-    return f"{moment:%Y%m%d}/{region}/{dialect.service}/{dialect.terminator}"
+    return f"{day(moment)}/{region}/{dialect.service}/{dialect.terminator}"
 
 
 def canonical_headers(headers: Mapping[str, str]) -> tuple[str, str]:

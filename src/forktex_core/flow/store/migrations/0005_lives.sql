@@ -101,7 +101,7 @@ BEGIN
         queues := queues || touched;
     END LOOP;
     FOR late IN SELECT * FROM {schema}.time_out_runs(100) LOOP
-        IF late.status IN ('failed') THEN
+        IF late.part = 'e' THEN
             finished := finished || late.run_id;
         ELSIF late.worker_id IS NOT NULL THEN
             told_workers := told_workers || late.worker_id;
@@ -114,32 +114,30 @@ BEGIN
     schedules_due := EXISTS (SELECT 1 FROM {schema}.schedule s WHERE s.next_at <= clock_timestamp() AND NOT s.paused);
 END $$;
 
--- Runs whose time is up. One that no worker ever began ends here; any other is asked to end, by the engine's own signal,
--- and ends in its worker, cleaning up.
-CREATE FUNCTION {schema}.time_out_runs(p_most integer) RETURNS TABLE (run_id uuid, status text, worker_id bigint, queue text)
+-- Runs whose time is up are asked to end by the engine's own signal, as cancel() does it: put_signals (0006) ends those at
+-- once that have not begun.
+CREATE FUNCTION {schema}.time_out_runs(p_most integer)
+RETURNS TABLE (part text, run_id uuid, worker_id bigint, queue text)
 LANGUAGE plpgsql SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
-    r record;
-    v_text text;
+    v_late uuid[];
+    v_payloads text[];
 BEGIN
-    FOR r IN
-        SELECT x.id, x.status, x.started_at, x.parent_id, x.timeout, x.queue FROM {schema}.run x
-        WHERE x.deadline_at <= clock_timestamp() AND x.finished_at IS NULL ORDER BY x.id LIMIT p_most
-        FOR NO KEY UPDATE SKIP LOCKED
-    LOOP
-        v_text := 'the run did not end within its timeout of ' || round(extract(epoch FROM r.timeout), 3)::float8 || ' s';
-        IF r.started_at IS NULL AND r.parent_id IS NULL AND r.status <> 'running' THEN
-            UPDATE {schema}.run x SET status = 'failed', due_at = NULL, deadline_at = NULL, finished_at = clock_timestamp(),
-                   error = json_build_object('type', 'forktex_core.flow.errors.RunTimeout', 'message', v_text)
-            WHERE x.id = r.id;
-            RETURN QUERY SELECT r.id, 'failed', NULL::bigint, r.queue;
-        ELSE
-            UPDATE {schema}.run x SET deadline_at = NULL WHERE x.id = r.id;
-            RETURN QUERY SELECT r.id, s.status, s.worker_id, s.queue FROM {schema}.send_signal(r.id, '$cancel',
-                json_build_object('kind', 'timeout', 'reason', v_text)::text, '$timeout') s;
-        END IF;
-    END LOOP;
+    WITH late AS MATERIALIZED (
+        SELECT x.id, 'the run did not end within its timeout of ' || round(extract(epoch FROM x.timeout), 3)::float8 || ' s' AS why
+        FROM {schema}.run x WHERE x.deadline_at <= clock_timestamp() AND x.finished_at IS NULL
+        ORDER BY x.id LIMIT p_most FOR NO KEY UPDATE SKIP LOCKED
+    ), told AS (
+        UPDATE {schema}.run x SET deadline_at = NULL FROM late l WHERE x.id = l.id RETURNING x.id, l.why
+    )
+    SELECT array_agg(t.id ORDER BY t.id), array_agg(json_build_object('kind', 'timeout', 'reason', t.why, 'error',
+        json_build_object('type', 'forktex_core.flow.errors.RunTimeout', 'message', t.why))::text ORDER BY t.id)
+    INTO v_late, v_payloads FROM told t;
+    IF v_late IS NOT NULL THEN
+        RETURN QUERY SELECT * FROM {schema}.put_signals(v_late, array_fill('$cancel'::text, ARRAY[cardinality(v_late)]),
+                                                        v_payloads);
+    END IF;
 END $$;
 
 -- Ends a worker's life and makes its runs claimable. FOR UPDATE waits for its flushes in flight and shuts out later ones.

@@ -30,12 +30,17 @@ DECLARE
     v_keys text[] := '{}';
     v_from text COLLATE "C" := p_after;
     v_key text COLLATE "C";
+    v_head text COLLATE "C";
+    v_lane text;
     v_wrapped boolean := false;
 BEGIN
     WHILE cardinality(v_keys) < p_most LOOP
-        SELECT min(k.key) INTO v_key FROM unnest(p_lanes) l CROSS JOIN LATERAL (
-            SELECT r.key FROM {schema}.run r WHERE r.queue = p_queue AND r.lane = l AND r.key > v_from
-              AND r.key IS NOT NULL AND r.status = 'pending' ORDER BY r.key LIMIT 1) k;
+        v_key := NULL;
+        FOREACH v_lane IN ARRAY p_lanes LOOP
+            SELECT r.key INTO v_head FROM {schema}.run r WHERE r.queue = p_queue AND r.lane = v_lane AND r.key > v_from
+              AND r.key IS NOT NULL AND r.status = 'pending' ORDER BY r.queue, r.lane, r.key LIMIT 1;
+            v_key := least(v_key, v_head);
+        END LOOP;
         EXIT WHEN v_wrapped AND (v_key IS NULL OR v_key > p_after);
         IF v_key IS NULL THEN
             v_wrapped := true;
@@ -63,7 +68,9 @@ DECLARE
     v_tokens integer := 2147483647;
     v_starts timestamptz[];
     v_keys text[];
+    v_rooms integer[];
     v_quota integer;
+    v_least integer;
     v_most integer;
     v_tried uuid[] := p_tried;
     v_heads uuid[];
@@ -104,21 +111,21 @@ BEGIN
         EXIT WHEN v_free <= 0;
         v_keys := {schema}.keys_in_turn(p_queue, p_lanes, v_cursor, v_most);
         v_quota := ceil(v_free::numeric / (cardinality(v_keys) + 1));
+        v_rooms := ARRAY(SELECT CASE WHEN q.per_key IS NULL THEN v_quota ELSE least(v_quota, q.per_key - (
+            SELECT count(*)::integer FROM {schema}.run x WHERE x.queue = p_queue AND x.key = k.key AND x.limited
+               AND x.worker_id IS NOT NULL)) END FROM unnest(v_keys) WITH ORDINALITY AS k(key, turn) ORDER BY k.turn);
+        v_least := CASE WHEN v_tokens > 0 THEN 0 ELSE 1 END;
         v_heads := {schema}.due_runs(ARRAY[p_queue], p_lanes, v_quota, v_tried);
         WITH keyed AS (
-            SELECT c.id, k.key, k.turn, c.rank, c.fresh FROM unnest(v_keys) WITH ORDINALITY AS k(key, turn)
-            CROSS JOIN LATERAL (
-                SELECT greatest(0, CASE WHEN q.per_key IS NULL THEN v_quota ELSE least(v_quota, q.per_key -
-                    (SELECT count(*)::integer FROM {schema}.run x WHERE x.queue = p_queue AND x.key = k.key
-                       AND x.limited AND x.worker_id IS NOT NULL)) END) AS n) room
+            SELECT c.id, k.key, k.turn, c.rank, c.fresh FROM unnest(v_keys, v_rooms) WITH ORDINALITY AS k(key, room, turn)
             CROSS JOIN LATERAL (
                 SELECT d.id, d.fresh, row_number() OVER (ORDER BY d.fresh, d.priority DESC, d.due_at, d.id) AS rank
                 FROM unnest(p_lanes) l CROSS JOIN LATERAL (
                     SELECT r.id, r.priority, r.due_at, r.claim = 0 AS fresh FROM {schema}.run r
                     WHERE r.queue = p_queue AND r.lane = l AND r.key = k.key AND r.key IS NOT NULL AND r.status = 'pending'
-                      AND least(r.claim, 1) >= CASE WHEN v_tokens > 0 THEN 0 ELSE 1 END AND r.id <> ALL (v_tried)
-                    ORDER BY least(r.claim, 1) DESC, r.priority DESC, r.due_at LIMIT room.n) d
-                ORDER BY rank LIMIT room.n) c
+                      AND least(r.claim, 1) >= v_least AND r.id <> ALL (v_tried)
+                    ORDER BY least(r.claim, 1) DESC, r.priority DESC, r.due_at LIMIT v_quota) d) c
+            WHERE c.rank <= k.room
         ), candidate AS (
             SELECT k.id, k.key, k.turn, k.rank, k.fresh FROM keyed k
             UNION ALL

@@ -87,6 +87,12 @@ BEGIN
     ) DELETE FROM {schema}.journal j USING gone g
       WHERE j.run_id = p_run AND j.kind = 'attempt' AND split_part(j.key, '#', 1) = g.key;
     UPDATE {schema}.signal s SET taken = false, taken_seq = NULL WHERE s.run_id = p_run AND s.taken_seq >= p_from;
+    -- A child that was set back meanwhile has another end, or none yet: then it will tell.
+    UPDATE {schema}.signal s SET payload = json_build_object('status', c.status, 'output', c.output, 'error', c.error)
+    FROM {schema}.run c WHERE s.run_id = p_run AND NOT s.taken AND c.parent_id = p_run
+      AND s.name = '$child:' || c.parent_key AND c.finished_at IS NOT NULL;
+    DELETE FROM {schema}.signal s USING {schema}.run c WHERE s.run_id = p_run AND NOT s.taken AND c.parent_id = p_run
+      AND s.name = '$child:' || c.parent_key AND c.finished_at IS NULL;
     DELETE FROM {schema}.signal s WHERE s.run_id = p_run AND s.name = '$cancel';
     UPDATE {schema}.run r SET status = 'pending', worker_id = NULL, claim = r.claim + 1, due_at = clock_timestamp(),
            output = NULL, error = NULL, finished_at = NULL, waiting_for = NULL, due_when_resumed = NULL,
@@ -112,8 +118,7 @@ BEGIN
         RETURN;
     END IF;
     INSERT INTO {schema}.run (id, workflow, version, lane, queue, priority, status, due_at, input, metadata, idempotency_key,
-                              key, origin, timeout, deadline_at, started_at,
-                              generation)
+                              key, origin, timeout, deadline_at, started_at, generation)
     SELECT p_new, r.workflow, p_version, p_lane, coalesce(p_queue, r.queue), r.priority, 'pending', clock_timestamp(), r.input,
            r.metadata, p_idempotency_key, r.key, coalesce(r.origin, r.id), r.timeout, clock_timestamp() + r.timeout, r.started_at,
            r.generation

@@ -37,6 +37,7 @@ DECLARE
     s {schema}.schedule;
     v_active uuid[];
     v_late boolean;
+    v_why text;
 BEGIN
     SELECT * INTO s FROM {schema}.schedule x WHERE x.name = p_schedule FOR NO KEY UPDATE;
     v_active := ARRAY(SELECT r.id FROM {schema}.run r WHERE r.schedule = p_schedule AND r.finished_at IS NULL AND r.id <> p_run);
@@ -55,9 +56,12 @@ BEGIN
     IF NOT FOUND THEN
         RETURN 'duplicate';
     END IF;
-    IF p_overlap = 'cancel_running' THEN
-        PERFORM {schema}.send_signal(a, '$cancel', json_build_object('kind', 'cancel', 'reason',
-            'schedule ' || p_schedule || ' fired again')::text, NULL) FROM unnest(v_active) a;
+    IF p_overlap = 'cancel_running' AND cardinality(v_active) > 0 THEN
+        v_why := 'the run was cancelled: schedule ' || p_schedule || ' fired again';
+        PERFORM {schema}.put_signals(v_active, array_fill('$cancel'::text, ARRAY[cardinality(v_active)]),
+            array_fill(json_build_object('kind', 'cancel', 'reason', v_why, 'error',
+                json_build_object('type', 'forktex_core.flow.errors.RunCancelled', 'message', v_why))::text,
+                ARRAY[cardinality(v_active)]));
     END IF;
     RETURN CASE WHEN v_late THEN 'queued' ELSE 'started' END;
 END $$;
