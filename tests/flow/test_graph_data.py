@@ -55,6 +55,7 @@ def everything() -> Graph:
     inner.add_state("b", terminal=True)
     inner.transition("a", "b")
     g = Graph("order", version=3, initial="new", unhandled="defer", payload=Order, merge=newest)
+    g.continue_after = 50
     g.add_state(
         "new", send, manual=True, entry=send, exit=send, timeout=60, on_error="lost",
         retries=Retry(max_attempts=5, initial=1), unhandled="reject",
@@ -81,6 +82,7 @@ def test_a_graph_survives_the_way_through_json() -> None:
     assert again.states["new"].function is send
     assert again.states["new"].retries == Retry(max_attempts=5, initial=1.0)
     assert again.payload is Order
+    assert again.continue_after == 50
     with pytest.raises(DefinitionError, match="'Order' has no name as a graph's payload"):
         everything().to_json(Library())
 

@@ -411,7 +411,8 @@ class Worker(Host):
         """Begin a run of a graph that is data, which may have to be read first."""
         worker = self.worker_id
         load = functools.partial(self.registry.stored.load_or_fault, run.workflow, run.version)
-        workflow, fault = await until_reached("graphs", load)
+        found: tuple[Workflow[Any, Any], Exception | None] = await until_reached("graphs", load)
+        workflow, fault = found
         if worker == self.worker_id:
             run.fault = run.fault or fault
             self._begin(run, workflow)

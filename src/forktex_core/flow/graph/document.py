@@ -95,6 +95,7 @@ class GraphPart(_Part):
     version: Annotated[int, Field(ge=1, lt=2**31)] = 1
     initial: Name
     max_transitions: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    continue_after: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000
     unhandled: Literal["keep", "reject", "defer"] = "keep"
     payload: Name | None = None
     merge: Name | None = None
@@ -200,7 +201,7 @@ class _Reader:
             raise GraphError(part.name[:200], problems[:MAX_PROBLEMS])
         graph = Graph(
             part.name, version=part.version, initial=part.initial,
-            max_transitions=part.max_transitions, unhandled=part.unhandled,
+            max_transitions=part.max_transitions, continue_after=part.continue_after, unhandled=part.unhandled,
         )  # fmt: skip
         graph.payload = self._find(graph, "payload", part.payload, "/payload")
         graph.merge = self._find(graph, "merge", part.merge, "/merge")
@@ -320,6 +321,7 @@ class _Writer:
                 "version": graph.version,
                 "initial": graph.initial,
                 "max_transitions": graph.max_transitions,
+                "continue_after": graph.continue_after,
                 "unhandled": graph.unhandled,
                 "payload": self._name("payload", graph.payload),
                 "merge": self._name("merge", graph.merge),
