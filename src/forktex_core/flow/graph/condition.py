@@ -62,7 +62,7 @@ class Condition:
         self.source = source
         self._program: Any = None
         self.loops = self.pluses = 0
-        self.names: set[str] = set()
+        self.names: dict[str, None] = {}
         try:
             self._inspect(source)
             self._program = _compile(source)
@@ -162,7 +162,7 @@ class _Inspection:
         if self._after(place) == "(":
             self._call(place, text)
         elif not member and text in _VARIABLES:
-            self._condition.names.add(text)
+            self._condition.names[text] = None
         elif not member and text not in self._bound:
             raise DefinitionError(
                 f"the condition names {text!r}: it may use payload, signal and metadata"

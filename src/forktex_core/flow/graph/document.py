@@ -201,7 +201,8 @@ class _Reader:
             raise GraphError(part.name[:200], problems[:MAX_PROBLEMS])
         graph = Graph(
             part.name, version=part.version, initial=part.initial,
-            max_transitions=part.max_transitions, continue_after=part.continue_after, unhandled=part.unhandled,
+            max_transitions=part.max_transitions,
+            continue_after=part.continue_after, unhandled=part.unhandled,
         )  # fmt: skip
         graph.payload = self._find(graph, "payload", part.payload, "/payload")
         graph.merge = self._find(graph, "merge", part.merge, "/merge")

@@ -37,6 +37,7 @@ from forktex_core.flow.graph.errors import (
     NoTransitionError,
     StateTimeoutError,
 )
+from forktex_core.flow.retry import NO_RETRY
 from forktex_core.flow.store.effects import NewValue
 from forktex_core.flow.workflow import Workflow
 
@@ -273,7 +274,7 @@ class Walk:
                 if state.terminal:
                     await _act(state.exit, self.ctx, self.payload)
                     return self._plain(self.payload)
-                transition = await self._leave(state, entered, regions)
+                transition = self._at_once(state) or await self._leave(state, entered, regions)
             except Exception as error:
                 if state.on_error is None or isinstance(error, GraphLimitError):
                     raise
@@ -314,6 +315,9 @@ class Walk:
             await state.entry(self.ctx, self.payload)
         if state.function is None:
             return
+        if state.timeout is None and state.retries is NO_RETRY:
+            self.payload = self._typed(await state.function(self.ctx, self.payload))
+            return
         attempt = 1
         while True:
             try:
@@ -339,17 +343,19 @@ class Walk:
 
     # Exit
 
+    def _at_once(self, state: State) -> Transition | None:
+        """Return the way out of an automatic state, if there is one now."""
+        if state.manual or state.composite:
+            return None
+        return self._choose(self.exits.automatic[state.name], self.payload, None)
+
     async def _leave(
         self, state: State, entered: float, regions: dict[str, Any] | None
     ) -> Transition:
         if state.composite:
             return await self._leave_composite(state, entered, regions)
-        if not state.manual:
-            chosen = self._choose(self.exits.automatic[state.name], self.payload, None)
-            if chosen is not None:
-                return chosen
-            if not self.exits.timed[state.name]:
-                raise NoTransitionError(state.name)
+        if not state.manual and not self.exits.timed[state.name]:
+            raise NoTransitionError(state.name)
         return await self._wait(state, self._timers(state, entered))
 
     def _timers(self, state: State, entered: float) -> list[Timer]:
@@ -439,7 +445,10 @@ class Walk:
         return self._typed(merge(self._plain(self.payload), sent))
 
     def _choose(self, among: Iterable[Transition], payload: Any, sent: Any) -> Transition | None:
-        return next((t for t in among if self._holds(t, payload, sent, strict=True)), None)
+        for transition in among:
+            if transition.when is None or self._holds(transition, payload, sent, strict=True):
+                return transition
+        return None
 
     def _holds(self, transition: Transition, payload: Any, sent: Any, *, strict: bool) -> bool:
         """Ask a guard. A signal that a condition can't be evaluated for is one that it refuses."""
