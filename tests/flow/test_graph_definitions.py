@@ -4,6 +4,7 @@
 
 import asyncio
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -21,6 +22,7 @@ from forktex_core.flow import (
     RunHalted,
 )
 from tests.flow.test_graph_walk import at
+from tests.waiting import eventually
 
 library = Library()
 
@@ -184,6 +186,31 @@ async def test_live_runs_move_to_another_version(flow: Flow, serving) -> None:
         assert await flow.result(runs[1], timeout=10) == {"number": 1, "stamped": True}
         assert await flow.result(runs[2], timeout=10) == {"n": 2, "stamped": True}
         assert (await at(flow, runs[0], "end"))["path"] == ["a", "start", "b", "last", "end"]
+
+
+async def test_a_run_that_went_on_meanwhile_does_not_move(flow: Flow, serving) -> None:
+    """Between looking and moving a run took a signal: nothing of it is changed."""
+    flow.serve_graphs(library)
+    async with serving(flow):
+        await flow.definitions.save("acme", order("a", "b"))
+        await flow.definitions.activate("acme", "order", 1)
+        run_id = await flow.start("@acme/order", {})
+        await at(flow, run_id, "a")
+        store = flow._open.graphs
+
+        async def rests() -> Any:
+            [row] = await store.runs_of_version("@acme/order", 1, UUID(int=0))
+            return row if row["status"] == "waiting" else None
+
+        seen = await eventually(rests)
+        await flow.send_signal(run_id, "next")
+        await at(flow, run_id, "b")
+        now = await eventually(rests)
+        for claim, seq in ((seen["claim"], seen["seq"]), (now["claim"], seen["seq"])):
+            done = await store.move_run(run_id, claim, seq, 2, "@graphs", "{}")
+            assert done["outcome"] == "moved"
+        await flow.send_signal(run_id, "next")
+        assert await flow.result(run_id, timeout=10) == {"stamped": True}
 
 
 async def test_a_worker_without_the_names_halts_the_run(flow: Flow, serving, postgres) -> None:

@@ -295,6 +295,29 @@ async def test_regions_of_a_fork_run_side_by_side(flow: Flow, serving, join, exp
     assert found["right"] == {"n": 1, "r": True}
 
 
+async def test_between_automatic_states_a_payload_may_be_anything(flow: Flow, serving) -> None:
+    """What JSON can't carry is not shown, but passed on; only where a run rests it is refused."""
+
+    async def make(ctx, payload):
+        return {"when": ctx.now(), "rest": payload["rest"]}
+
+    async def take(ctx, payload):
+        return {"year": payload["when"].year > 2000}
+
+    g = Graph("anything", initial="make")
+    g.add_state("make", make)
+    g.add_state("rest", manual=True)
+    g.add_state("take", take, terminal=True)
+    g.transition("make", "rest", when=lambda payload: payload["rest"])
+    g.transition("make", "take")
+    g.transition("rest", "take")
+    flow.register_graph(g)
+    async with serving(flow):
+        assert await flow.run("anything", {"rest": False}, timeout=10) == {"year": True}
+        with pytest.raises(RunFailed, match="can't be carried as JSON"):
+            await flow.run("anything", {"rest": True}, timeout=10)
+
+
 async def test_a_long_cycle_continues_as_new_and_is_bounded(flow: Flow, serving) -> None:
     """A run of many transitions keeps a short journal, its count, what was deferred, its output."""
 

@@ -53,6 +53,7 @@ from forktex_core.flow.graph.errors import (
 )
 from forktex_core.flow.graph.library import Library
 from forktex_core.flow.graph.validation import GraphError, Problem
+from forktex_core.flow.graph.xstate import Imported
 from forktex_core.flow.offering import GraphPosition, Receipt
 from forktex_core.flow.queueing import QueueState
 from forktex_core.flow.retaining import RetentionRule
@@ -83,6 +84,7 @@ __all__ = [
     "GraphNotFoundError",
     "GraphPosition",
     "IllegalTransitionError",
+    "Imported",
     "Library",
     "ManifestError",
     "Migration",

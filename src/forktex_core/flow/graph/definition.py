@@ -19,6 +19,7 @@ from forktex_core.flow.workflow import Workflow, check_name
 if TYPE_CHECKING:
     from forktex_core.flow.graph.library import Library
     from forktex_core.flow.graph.validation import Problem
+    from forktex_core.flow.graph.xstate import Imported
     from forktex_core.flow.offering import GraphPosition
 
 type StateFunction = Callable[[FlowContext, Any], Awaitable[Any]]
@@ -323,6 +324,18 @@ class Graph:
         from forktex_core.flow.graph.document import from_json
 
         return from_json(text, library)
+
+    @staticmethod
+    def from_xstate(text: str | bytes) -> "Imported":
+        """Read the JSON of an XState v5 machine: ``Graph.from_xstate(text).graph(library)``; what
+        has no counterpart is in ``unmapped``.
+
+        Raises:
+            DefinitionError: it is no machine.
+        """
+        from forktex_core.flow.graph.xstate import from_xstate
+
+        return from_xstate(text)
 
     @staticmethod
     def json_schema() -> dict[str, Any]:

@@ -123,7 +123,7 @@ def from_json(text: str | bytes, library: Library | None = None) -> Graph:
 
 def parse(text: str | bytes) -> GraphPart:
     """Return a document whose form is right; raise GraphError otherwise."""
-    found = _load(text)
+    found = load(text)
     try:
         return GraphPart.model_validate(found)
     except ValidationError as error:
@@ -142,7 +142,8 @@ def _told(detail: Any) -> str:
     return f"{_path(detail['loc']) or 'the document'}: {detail['msg']}"
 
 
-def _load(text: str | bytes) -> Any:
+def load(text: str | bytes) -> Any:
+    """Return the JSON of a text that may be hostile; raise GraphError when it is refused."""
     size = len(text) if isinstance(text, bytes) else len(text.encode("utf-8", "replace"))
     if size > MAX_BYTES:
         raise _refused("too-large", f"it is {size:,} bytes long, {MAX_BYTES:,} are allowed")

@@ -44,6 +44,7 @@ from forktex_core.flow.workflow import Workflow
 POSITION = "$graph"
 RECEIPT = "$receipt"
 MAX_PATH = 200
+_compact = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 _SHOW_EVERY = 0.1
 
 type Timer = tuple[float, Transition | None]
@@ -206,7 +207,11 @@ class Journey:
         if (now - self._shown < _SHOW_EVERY and not force) or self.ctx.replaying:
             return
         self._shown = now
-        self._execution.host.show(self._value(POSITION, self.position()))
+        try:
+            text = _compact(self.position())
+        except (TypeError, ValueError, RecursionError):
+            return  # what JSON can't carry can't be shown, which is no reason to fail
+        self._execution.host.show(NewValue(self.ctx.run_id, POSITION, text))
 
     async def rest(self) -> None:
         """Publish the position durably: the run is about to wait."""
