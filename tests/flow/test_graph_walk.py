@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""Walking graphs: actions, errors, timers, policies, sub-graphs, forks, histories, long runs."""
+"""Walking graphs: actions, errors, timers, policies, sub-graphs, forks, histories, long runs.
+
+The workers keep nothing warm, so each signal and timer brings a run back from its journal.
+"""
 
 from datetime import timedelta
 from itertools import pairwise
@@ -64,7 +67,7 @@ async def test_entry_exit_and_transition_actions_run_in_order(flow: Flow, servin
     g.transition("a", "a", on="touch", internal=True, action=note("touch"))
     g.transition("a", "z", on="go")
     flow.register_graph(g)
-    async with serving(flow):
+    async with serving(flow, warm=0):
         run_id = await flow.start("actions", {})
         for signal in ("again", "touch", "go"):
             await flow.send_signal(run_id, signal)
@@ -84,7 +87,7 @@ async def test_priorities_decide_before_the_order_of_definition(flow: Flow, serv
     g.transition("a", "high", when="payload.n > 1", priority=1)
     g.transition("a", "highest", when="metadata.vip == true && payload.n > 1", priority=2)
     flow.register_graph(g)
-    async with serving(flow):
+    async with serving(flow, warm=0):
         assert (await flow.run("priorities", {"n": 1}, timeout=10))["at"] == "low"
         vip = {"metadata": {"vip": True}}
         assert (await flow.run("priorities", {"n": 2}, timeout=10, **vip))["at"] == "highest"
@@ -136,7 +139,7 @@ async def test_errors_retries_and_timeouts_lead_where_the_graph_says(flow: Flow,
     g.transition("choose", "flaky")
     g.transition("flaky", "done")
     flow.register_graph(g)
-    async with serving(flow):
+    async with serving(flow, warm=0):
         assert "error" not in await flow.run("errors", {"kind": "flaky"}, timeout=10)
         assert len(tries) == 3
         broken = (await flow.run("errors", {"kind": "broken"}, timeout=10))["error"]
@@ -161,7 +164,7 @@ async def test_after_takes_a_transition_when_its_time_has_come(flow: Flow, servi
     g.transition("ask", "pause", after=0.02)
     g.transition("pause", "end", after=timedelta(milliseconds=10))
     flow.register_graph(g)
-    async with serving(flow):
+    async with serving(flow, warm=0):
         run_id = await flow.start("timers", {"n": 1})
         assert await flow.result(run_id, timeout=10) == {"n": 1}
         assert (await at(flow, run_id, "end"))["path"] == ["ask", "pause", "end"]
@@ -181,7 +184,7 @@ async def test_what_becomes_of_signals_that_nobody_takes(flow: Flow, serving, po
     g.transition("second", "end", on="finish")
     g.transition("second", "end", on="late", after=None)
     flow.register_graph(g)
-    async with serving(flow):
+    async with serving(flow, warm=0):
         run_id = await flow.start("policy", {})
         await at(flow, run_id, "first")
         await flow.send_signal(run_id, "finish", {"by": "finish"})
@@ -216,7 +219,7 @@ async def test_a_payload_model_holds_at_every_turn(flow: Flow, serving) -> None:
     g.add_state("end", terminal=True)
     g.transition("ask", "end", on="paid", when=lambda order: order.paid)
     flow.register_graph(g)
-    async with serving(flow):
+    async with serving(flow, warm=0):
         with pytest.raises(PayloadError, match="amount"):
             await flow.start("typed", {"amount": "much"})
         run_id = await flow.start("typed", {"amount": 5})
@@ -234,7 +237,7 @@ async def test_merge_is_the_graphs_or_the_transitions_own(flow: Flow, serving) -
     g.transition("ask", "ask", on="add")
     g.transition("ask", "end", on="end", merge=lambda payload, sent: {"all": payload, "end": sent})
     flow.register_graph(g)
-    async with serving(flow):
+    async with serving(flow, warm=0):
         run_id = await flow.start("merging", [])
         for number in (1, 2):
             await flow.send_signal(run_id, "add", number)
@@ -263,7 +266,7 @@ async def test_a_subgraph_is_left_early_and_come_back_to(flow: Flow, serving) ->
     g.transition("held", "back", on="resume")
     g.transition("work", "end")
     flow.register_graph(g)
-    async with serving(flow):
+    async with serving(flow, warm=0):
         run_id = await flow.start("outer", {})
         await flow.offer_signal(run_id, "step", {"first": 1}, timeout=10)
         await flow.send_signal(run_id, "hold", {"held": True})
@@ -286,7 +289,7 @@ async def test_regions_of_a_fork_run_side_by_side(flow: Flow, serving, join, exp
     g.add_state("end", terminal=True)
     g.transition("both", "end")
     flow.register_graph(g)
-    async with serving(flow):
+    async with serving(flow, warm=0):
         run_id = await flow.start("fork", {"n": 1})
         for signal in ("r", "r") if join else ("r", "l", "r", "l"):
             await flow.send_signal(run_id, signal, {signal: True})
@@ -312,7 +315,7 @@ async def test_between_automatic_states_a_payload_may_be_anything(flow: Flow, se
     g.transition("make", "take")
     g.transition("rest", "take")
     flow.register_graph(g)
-    async with serving(flow):
+    async with serving(flow, warm=0):
         assert await flow.run("anything", {"rest": False}, timeout=10) == {"year": True}
         with pytest.raises(RunFailed, match="can't be carried as JSON"):
             await flow.run("anything", {"rest": True}, timeout=10)
@@ -335,7 +338,7 @@ async def test_a_long_cycle_continues_as_new_and_is_bounded(flow: Flow, serving)
     g.transition("count", "count", when="payload.n < 1000")
     g.transition("ask", "end", on="go")
     flow.register_graph(g)
-    async with serving(flow):
+    async with serving(flow, warm=0):
         run_id = await flow.start("long", {"n": 0, "to": 35})
         position = await at(flow, run_id, "ask")
         assert position["taken"] == 35
@@ -351,7 +354,7 @@ async def test_nobody_starts_in_the_middle_of_a_graph(flow: Flow, serving, postg
     flow.register_graph(line("middle", "a", "b"))
     forged = {POSITION: {"state": "b", "payload": {"paid": True}}}
     stranger = Flow(postgres.url, schema=flow.schema)
-    async with serving(flow), stranger:
+    async with serving(flow, warm=0), stranger:
         with pytest.raises(PayloadError, match="engine's own"):
             await flow.start("middle", forged)
         await flow.run("middle", {}, timeout=10)
@@ -375,7 +378,7 @@ async def test_a_fork_of_a_continued_run_goes_on_where_it_was(flow: Flow, servin
     g.transition("count", "end", when="payload.n == 5")
     g.transition("count", "count", when="payload.n < 5")
     flow.register_graph(g)
-    async with serving(flow):
+    async with serving(flow, warm=0):
         run_id = await flow.start("forked", {"n": 0})
         await flow.result(run_id, timeout=10)
         steps = [e["key"] for e in await flow._open.store.journal(run_id) if e["kind"] == "step"]

@@ -4,8 +4,8 @@
 
 What maps: states, final states, ``on``, ``always``, ``after`` in milliseconds, one named action
 each for entry, exit and transitions, named guards, compound states (sub-graphs), parallel states
-(forks), history of a compound state (always deep), ``onDone``. Everything else is left out and told:
-see Imported.
+(forks), history of a compound state (always deep), ``onDone``. Everything else is left out and
+told: see Imported.
 """
 
 import json
