@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """``python -m benchmarks [NAME ...]``: the quick benchmarks; ``--peers`` runs all, each beside its
-peers.
+peers. A package has options of its own: ``python -m benchmarks.flow --slow``.
 """
 
 import argparse
@@ -14,7 +14,11 @@ QUICK = ["flow"]
 
 def main() -> int:
     """Run each benchmark in a process of its own; return the number that failed."""
-    there = sorted(p.stem for p in Path(__file__).parent.glob("[a-z]*.py"))
+    folder = Path(__file__).parent
+    there = sorted(
+        {p.stem for p in folder.glob("[a-z]*.py")}
+        | {p.parent.name for p in folder.glob("*/__main__.py")}
+    )
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of: {', '.join(there)}")
     parser.add_argument(

@@ -4,6 +4,7 @@
 
 import asyncio
 import contextlib
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -23,6 +24,7 @@ from forktex_core.flow import (
 )
 from forktex_core.flow.setback import Recorded, entry_of, failing_entry
 from forktex_core.flow.store.sql import queries
+from forktex_core.flow.store.store import journal_line
 from tests.waiting import eventually
 
 
@@ -139,20 +141,7 @@ async def test_revoked_run_is_not_claimed_again_before_it_was_dropped(
         first, second = await worker(), await worker()
         assert await claim(first) == 1
         await flow.pause(run_id)
-        entry = (
-            first,
-            [run_id],
-            ["1"],
-            [1],
-            ["step"],
-            ["s"],
-            [False],
-            ["1"],
-            [1],
-            [1],
-            [0.0],
-            [0.0],
-        )
+        entry = (first, [journal_line(run_id, "1", 1, "step", "s", False, "1", 1, 1, 0.0, 0.0)])
         assert await sql.fetchval(queries(schema)["append_entries"], *entry) == 0
         await flow.resume(run_id)
         assert await claim(first) == 0
@@ -178,20 +167,7 @@ async def test_revoking_waits_for_the_flush_in_flight(
     append = queries(schema)["append_entries"]
 
     def entry(worker: int, run_id, key: str) -> tuple[object, ...]:
-        return (
-            worker,
-            [run_id],
-            [key],
-            [1],
-            ["step"],
-            ["s"],
-            [False],
-            ["1"],
-            [1],
-            [1],
-            [0.0],
-            [0.0],
-        )
+        return worker, [journal_line(run_id, key, 1, "step", "s", False, "1", 1, 1, 0.0, 0.0)]
 
     async with flow:
         run_id = await flow.start("body")
@@ -427,6 +403,44 @@ async def test_rewind_of_a_parked_run_and_of_one_in_a_step(flow, serving, sql) -
         work.hanging["three"].set()
         assert await flow.result(run_id, timeout=10) == ["one", "word", "two", "three"]
     assert await sql.fetchval("SELECT count(*) FROM journal") == 4
+
+
+async def test_old_news_of_a_revocation_drops_no_new_claim(flow, serving, sql) -> None:
+    """A tick that was answered before a revoked run was claimed again, and is read after, drops
+    nothing.
+    """
+    work = Work(flow)
+    work.hanging["three"] = asyncio.Event()
+    old: list[dict[str, Any]] = []
+    async with serving(flow):
+        (worker,) = await eventually(lambda: flow._workers)
+        tick = worker._tick
+
+        async def remembering() -> Any:
+            row = dict(await tick())
+            if row["revoked"]:
+                old.append(row)
+            return row
+
+        worker._tick = remembering
+        run_id = await flow.start("work")
+        await eventually(lambda: work.ran == ["one", "two", "three"])
+        await flow.rewind(run_id, to_step="two")
+        await eventually(lambda: work.ran == ["one", "two", "three", "two", "three"])
+        await eventually(lambda: bool(old))
+
+        async def late() -> Any:
+            worker._tick = tick
+            return {**old[0], "next_due": None}
+
+        worker._tick = late
+        worker._pulse_now.set()
+        await eventually(lambda: worker._tick is tick)
+        await eventually(lambda: not worker._check_revoked.is_set())
+        async with worker._claiming:  # what it set going is done
+            work.hanging["three"].set()
+        assert await flow.result(run_id, timeout=10) == ["one", "two", "three"]
+    assert work.ran == ["one", "two", "three", "two", "three"]
 
 
 async def test_rewind_of_a_warm_run(flow, serving, sql) -> None:

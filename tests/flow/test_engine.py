@@ -3,12 +3,13 @@
 """The traps of the protocol, each fallen into on purpose, and the statement budget."""
 
 import asyncio
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 from forktex_core.flow import Flow, RunHalted
 from forktex_core.flow.store.sql import queries
+from forktex_core.flow.store.store import journal_line
 from tests.waiting import eventually
 
 
@@ -19,8 +20,8 @@ async def worker_row(sql) -> int:
     )
 
 
-def one_entry(worker: int, run: object, key: str = "1") -> tuple[object, ...]:
-    return (worker, [run], [key], [1], ["step"], ["s"], [False], ["1"], [1], [1], [0.0], [0.0])
+def one_entry(worker: int, run: UUID, key: str = "1") -> tuple[object, ...]:
+    return worker, [journal_line(run, key, 1, "step", "s", False, "1", 1, 1, 0.0, 0.0)]
 
 
 async def test_stale_fence(flow: Flow, schema: str, sql, postgres) -> None:

@@ -7,7 +7,9 @@ with that command.
 """
 
 import asyncio
+import importlib
 import logging
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import click
@@ -72,6 +74,15 @@ main.add_command(audit_command)
 main.add_command(journal_command)
 
 
+def event_loop() -> Callable[[], asyncio.AbstractEventLoop]:
+    """Return what makes the worker's event loop: uvloop's when it is installed, else asyncio's."""
+    try:
+        factory = importlib.import_module("uvloop").new_event_loop
+    except ModuleNotFoundError:
+        return asyncio.new_event_loop
+    return factory  # type: ignore[no-any-return]
+
+
 async def _serve(flow: Flow, settings: dict[str, Any]) -> None:
     async with flow:
         await flow.run_worker(handle_signals=True, **settings)
@@ -82,8 +93,8 @@ async def _migrate(flow: Flow) -> None:
         click.echo(f"schema {flow.schema} is up to date")
 
 
-def _run(work: object) -> None:
+def _run(work: Coroutine[Any, Any, None]) -> None:
     try:
-        asyncio.run(work)  # type: ignore[arg-type]
+        asyncio.run(work, loop_factory=event_loop())
     except FlowError as error:
         raise click.ClickException(str(error)) from error

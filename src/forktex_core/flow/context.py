@@ -5,10 +5,9 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from contextvars import copy_context
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, NoReturn, overload
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, overload
 from uuid import UUID
 
 from forktex_core.flow import concurrency
@@ -25,7 +24,7 @@ from forktex_core.flow.outgoing import (
     new_run,
     new_signal,
 )
-from forktex_core.flow.replay import CHILD, EFFECT, SIGNAL, STEP
+from forktex_core.flow.replay import CHILD, EFFECT, SIGNAL
 from forktex_core.flow.retry import Retry, seconds
 from forktex_core.flow.store.effects import NewSignal, NewValue
 from forktex_core.flow.workflow import (
@@ -91,25 +90,13 @@ class FlowContext:
     ) -> Any:
         execution = self._execution
         execution.check_inside()
-        settings = step.settings
-        return await execution.perform(
-            StepCall(
-                key=execution.next_key(),
-                kind=STEP,
-                name=step.name,
-                fn=step.fn,
-                is_async=step.is_async,
-                args=args,
-                kwargs=kwargs,
-                takes_context=isinstance(step, Step),
-                shape=step.shape,
-                context=copy_context(),
-                retries=settings.retries,
-                timeout=None if settings.timeout is None else seconds(settings.timeout),
-                deadline=None if settings.deadline is None else seconds(settings.deadline),
-                transactional=settings.transactional,
-            )
-        )
+        call = StepCall(execution.next_key(), step, args, kwargs)
+        future = execution.begin(call)  # perform(), without a coroutine of its own
+        try:
+            return await future
+        except asyncio.CancelledError:
+            execution.give_up(call)
+            raise
 
     async def sleep(self, duration: float | timedelta) -> None:
         """Sleep for some seconds (or a timedelta), from milliseconds to years; outlives every
@@ -435,6 +422,7 @@ class BareStep:
     shape: Shape
     is_async: bool
     settings: StepOptions
+    takes_context: ClassVar[bool] = False
 
 
 _facts: dict[Any, tuple[str, Shape, bool]] = {}

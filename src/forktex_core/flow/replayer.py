@@ -222,6 +222,9 @@ class _Host:
     def now(self) -> float:
         return self._now
 
+    def woke(self, execution: Execution) -> None:
+        self.real_loop.call_soon(execution.advance)
+
     def append(self, execution: Execution, entry: Entry, *_: Any) -> None:
         execution.committed(entry)
 

@@ -50,6 +50,8 @@ class Step[**P, R]:
     it succeeded once.
     """
 
+    takes_context = True
+
     def __init__(
         self, fn: Callable[Concatenate[Any, P], Awaitable[R] | R], options: StepOptions
     ) -> None:

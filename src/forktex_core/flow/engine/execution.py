@@ -150,7 +150,7 @@ class Execution:
         """Let the body go on as far as it can, from the worker's loop."""
         if not self._scheduled and not self.sealed:
             self._scheduled = True
-            self.host.real_loop.call_soon(self._advance)
+            self.host.woke(self)
 
     def resume(self, claimed: Claimed) -> None:
         """Go on with a warm execution under a new claim."""
@@ -293,13 +293,19 @@ class Execution:
 
     async def perform(self, call: Operation) -> Any:
         """Wait for the completion of a durable call."""
-        call.future = self._loop.create_future()
-        self._request(call)
+        future = self.begin(call)
         try:
-            return await call.future
+            return await future
         except asyncio.CancelledError:
-            self._release(call)
+            self.give_up(call)
             raise
+
+    def begin(self, call: Operation) -> asyncio.Future[Any]:
+        """Take up a durable call; return the future of its completion."""
+        future: asyncio.Future[Any] = asyncio.Future(loop=self._loop)
+        call.future = future
+        self._request(call)
+        return future
 
     def _request(self, call: Operation) -> None:
         try:
@@ -311,7 +317,8 @@ class Execution:
         if recorded is None:
             self._new.append(call)
 
-    def _release(self, call: Operation) -> None:
+    def give_up(self, call: Operation) -> None:
+        """Take note that the body waits no longer for a call."""
         if self._open.pop(call.key, None) is not None:
             call.released(self)
 
@@ -329,7 +336,8 @@ class Execution:
 
     # The turn of a run: deliver, launch, then finish, park or wait
 
-    def _advance(self) -> None:
+    def advance(self) -> None:
+        """Let the body go on as far as it can. Only the host calls it, outside of every task."""
         self._scheduled = False
         if self.parked or self.sealed or self._ending:
             return
@@ -405,7 +413,7 @@ class Execution:
         self._loop.close_tasks()
         self._refusing = False
         for call in list(self._open.values()):
-            self._release(call)
+            self.give_up(call)
         self._new.clear()
 
     def _out_of_grace(self) -> None:
@@ -474,15 +482,17 @@ class Execution:
             call = self._new.popleft()
             if self._open.get(call.key) is call:
                 call.launch(self)
-        for wait, signal in self.inbox.matches():
-            self.append(self.entry(wait, False, signal_record(signal)), signal.no)
-        for call in self.timers.due(self.host.now(), self._open):
-            call.fired(self)
+        if self.inbox.changed:
+            for wait, signal in self.inbox.matches():
+                self.append(self.entry(wait, False, signal_record(signal)), signal.no)
+        if self.timers.heap:
+            for call in self.timers.due(self.host.now(), self._open):
+                call.fired(self)
 
     def _settle(self) -> None:
         """Wait in memory for what is under way; park when there is nothing but waiting."""
         self._cancel_alarm()
-        due = self.timers.next(self._open)
+        due = self.timers.next(self._open) if self.timers.heap else None
         delay = None if due is None else due - self.host.now()
         if (
             self.steps.running

@@ -33,6 +33,12 @@ class Host(Protocol):
     def now(self) -> float:
         """Return the database's time, seconds since the epoch."""
 
+    def woke(self, execution: "Execution") -> None:
+        """Call the execution's advance() soon, from the real loop and outside of every task (a
+        body's tasks can't run within one of the worker's).
+        """
+        self.real_loop.call_soon(execution.advance)
+
     def append(
         self, execution: "Execution", entry: Entry, taken: int | None, effects: Sequence[Effect]
     ) -> None:

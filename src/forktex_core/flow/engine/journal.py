@@ -95,6 +95,11 @@ class JournalWriter:
                 await self._show(shown)
             self._settled.set()
 
+    @property
+    def idle(self) -> bool:
+        """Whether no flush is under way, and none about to be."""
+        return self._settled.is_set() and not self._items
+
     async def settled(self) -> None:
         """Wait until the flush that is under way, if any, has ended."""
         await self._settled.wait()

@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING, Any, override
 from forktex_core.flow.codec import ANY, Shape
 from forktex_core.flow.engine.runloop import DurableTimer
 from forktex_core.flow.errors import PayloadError, StepFailed, StepTimeout, type_name
-from forktex_core.flow.replay import CHILD, Entry
-from forktex_core.flow.retry import NO_RETRY, Retry
+from forktex_core.flow.replay import CHILD, STEP, Entry
+from forktex_core.flow.retry import seconds
 from forktex_core.flow.store.effects import Effect
 from forktex_core.flow.store.rows import Signal
 
 if TYPE_CHECKING:
+    from forktex_core.flow.context import BareStep
     from forktex_core.flow.engine.execution import Execution
+    from forktex_core.flow.workflow import Step
 
 _encode = json.JSONEncoder().encode
 _decode = json.JSONDecoder().raw_decode
@@ -60,27 +62,35 @@ class Operation:
         raise AssertionError(entry.kind)
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
 class StepCall(Operation):
-    """A step: executed until it succeeds, or fails for good."""
+    """A step: executed until it succeeds, or fails for good. Every step makes one of these, hence
+    no dataclass with twenty arguments: what the step's definition says stays there.
+    """
 
-    fn: Callable[..., Any]
-    is_async: bool
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    takes_context: bool
-    shape: Shape
-    context: contextvars.Context
-    retries: Retry = NO_RETRY
-    timeout: float | None = None
-    deadline: float | None = None
-    transactional: bool = False
-    attempt: int = 0
-    first_started: float = 0.0
-    started: float = 0.0
-    task: asyncio.Task[None] | None = None
-    abandoned: bool = False
-    committing: bool = False
+    __slots__ = (
+        "abandoned", "args", "attempt", "committing", "context", "deadline", "first_started",
+        "kwargs", "shape", "started", "step", "task", "timeout",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        key: str,
+        step: "Step[..., Any] | BareStep",
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        self.key, self.kind, self.name = key, STEP, step.name
+        self.future: asyncio.Future[Any] | None = None
+        self.step, self.args, self.kwargs = step, args, kwargs
+        self.shape = step.shape
+        self.context = contextvars.copy_context()
+        settings = step.settings
+        self.timeout = None if settings.timeout is None else seconds(settings.timeout)
+        self.deadline = None if settings.deadline is None else seconds(settings.deadline)
+        self.attempt = 0
+        self.first_started = self.started = 0.0
+        self.task: asyncio.Task[None] | None = None
+        self.abandoned = self.committing = False
 
     @override
     def launch(self, execution: "Execution") -> None:

@@ -23,7 +23,7 @@ import asyncio
 import contextvars
 from asyncio import events
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NoReturn, override
 from weakref import WeakSet
 
@@ -57,6 +57,27 @@ class DurableTimer(events.TimerHandle):
     _scheduled: bool
 
 
+class _Ready(asyncio.Handle):
+    """A callback that is ready to run, without what only a debugging loop asks of a handle."""
+
+    __slots__ = ()
+
+    def __init__(  # the parent's own looks for the loop's debug mode first
+        self,
+        callback: Callable[..., Any],
+        args: Sequence[Any],
+        loop: "RunLoop",
+        context: contextvars.Context | None,
+    ) -> None:
+        self._context = contextvars.copy_context() if context is None else context
+        self._loop = loop
+        self._callback = callback
+        self._args = args
+        self._cancelled = False
+        self._repr = None
+        self._source_traceback = None
+
+
 class RunLoop(asyncio.AbstractEventLoop):
     """See the top of the file.
 
@@ -87,8 +108,9 @@ class RunLoop(asyncio.AbstractEventLoop):
         before = events._get_running_loop()
         events._set_running_loop(self)
         try:
-            while self._ready:
-                handle = self._ready.popleft()
+            ready = self._ready
+            while ready:
+                handle = ready.popleft()
                 if not handle._cancelled:
                     try:
                         handle._run()
@@ -134,7 +156,7 @@ class RunLoop(asyncio.AbstractEventLoop):
     def call_soon(  # type: ignore[override]
         self, callback: Any, *args: Any, context: Any = None
     ) -> asyncio.Handle:
-        handle = asyncio.Handle(callback, args, self, context)
+        handle = _Ready(callback, args, self, context)
         self._ready.append(handle)
         return handle
 

@@ -38,7 +38,6 @@ class Steps:
         execution = self._execution
         failed = execution.replay.last_attempt(call.key)
         if failed is None:
-            call.first_started = execution.host.now()
             self.start_attempt(call)
             return
         note = ANY.decode(failed.value, "an attempt")
@@ -48,12 +47,15 @@ class Steps:
 
     def start_attempt(self, call: StepCall) -> None:
         """Run the function once."""
+        host = self._execution.host
+        call.started = host.now()
+        if not call.attempt:
+            call.first_started = call.started
         call.attempt += 1
-        call.started = self._execution.host.now()
         self.running.add(call)
         call.task = asyncio.Task(
             self._attempt(call),
-            loop=self._execution.host.real_loop,
+            loop=host.real_loop,
             name=f"step {call.name}",
             context=call.context,
             eager_start=True,
@@ -77,10 +79,14 @@ class Steps:
     async def _attempt(self, call: StepCall) -> None:
         execution = self._execution
         try:
-            if call.transactional:
+            step = call.step
+            if step.settings.transactional:
                 await self._transact(call)
                 return
-            result = await self._call(call)
+            if step.is_async and call.timeout is None and call.deadline is None:
+                result = await step.fn(*self._arguments(call), **call.kwargs)
+            else:
+                result = await self._call(call)
         except asyncio.CancelledError as error:
             if not (call.abandoned or execution.sealed):
                 self._failed(call, error)
@@ -90,7 +96,7 @@ class Steps:
             self._succeeded(call, result)
         finally:
             self.running.discard(call)
-            if not execution.sealed:
+            if not execution.unflushed:  # else the commit of what is under way wakes it
                 execution.wake()
 
     async def _transact(self, call: StepCall) -> None:
@@ -107,9 +113,7 @@ class Steps:
             self.record_failure(call, record_error(error))
 
     async def _call(self, call: StepCall, transaction: "Transaction | None" = None) -> Any:
-        args = call.args
-        if call.takes_context:
-            args = (StepContext(self._execution, call, transaction), *args)
+        args = self._arguments(call, transaction)
         limit = call.timeout
         if call.deadline is not None:
             left = call.first_started + call.deadline - call.started
@@ -130,6 +134,13 @@ class Steps:
                 }
             ) from error
 
+    def _arguments(
+        self, call: StepCall, transaction: "Transaction | None" = None
+    ) -> tuple[Any, ...]:
+        if call.step.takes_context:
+            return (StepContext(self._execution, call, transaction), *call.args)
+        return call.args
+
     def _succeeded(self, call: StepCall, result: Any) -> None:
         execution = self._execution
         try:
@@ -148,7 +159,7 @@ class Steps:
         now = self._execution.host.now()
         if isinstance(error, Exception) and self._retry_allowed(call, error):
             jitter = random.Random(f"{self._execution.run_id}{call.key}{call.attempt}")  # noqa: S311 - no secret
-            resume_at = now + call.retries.delay(call.attempt, jitter)
+            resume_at = now + call.step.settings.retries.delay(call.attempt, jitter)
             if call.deadline is None or resume_at < call.first_started + call.deadline:
                 self._note_attempt(call, error, resume_at)
                 return
@@ -156,7 +167,7 @@ class Steps:
 
     def _retry_allowed(self, call: StepCall, error: Exception) -> bool:
         try:
-            return call.retries.allows(call.attempt, error)
+            return call.step.settings.retries.allows(call.attempt, error)
         except Exception:  # noqa: BLE001 - a broken predicate must not lose the failure it was asked about
             return False
 
@@ -184,8 +195,9 @@ class Steps:
 
 async def invoke(call: StepCall, args: tuple[Any, ...]) -> Any:
     """Call a step's function: a coroutine function on this loop, a plain one in a thread."""
-    if call.is_async:
-        return await call.fn(*args, **call.kwargs)
+    fn = call.step.fn
+    if call.step.is_async:
+        return await fn(*args, **call.kwargs)
     context = contextvars.copy_context()
-    work = functools.partial(context.run, call.fn, *args, **call.kwargs)
+    work = functools.partial(context.run, fn, *args, **call.kwargs)
     return await asyncio.get_running_loop().run_in_executor(None, work)

@@ -23,12 +23,12 @@ class Inbox:
     children cost as many steps, not their square.
     """
 
-    __slots__ = ("_changed", "_returned", "_signals", "_waits")
+    __slots__ = ("_returned", "_signals", "_waits", "changed")
 
     def __init__(self, signals: Iterable[Signal] = ()) -> None:
         self._signals: dict[str, deque[Signal]] = {}
         self._waits: dict[str, dict[SignalWait, None]] = {}
-        self._changed: dict[str, None] = {}
+        self.changed: dict[str, None] = {}
         self._returned: set[int] = set()
         for signal in signals:
             self.put(signal)
@@ -40,7 +40,7 @@ class Inbox:
             self._signals[signal.name] = deque(sorted((*box, signal), key=lambda s: s.no))
         else:
             box.append(signal)
-        self._changed[signal.name] = None
+        self.changed[signal.name] = None
 
     def give_back(self, signal: Signal) -> None:
         """Put a signal back whose wait was given up."""
@@ -64,7 +64,7 @@ class Inbox:
         for name in call.signals:
             self._waits.setdefault(name, {})[call] = None
             if self._signals.get(name):
-                self._changed[name] = None
+                self.changed[name] = None
 
     def release(self, call: SignalWait) -> bool:
         """Give a wait up; say whether it still waited."""
@@ -80,34 +80,34 @@ class Inbox:
 
     def matches(self) -> Iterator[tuple[SignalWait, Signal]]:
         """Take out what fits: the longest wait gets the oldest signal."""
-        while self._changed:
-            name = next(iter(self._changed))
+        while self.changed:
+            name = next(iter(self.changed))
             while (calls := self._waits.get(name)) and self._signals.get(name):
                 call = next(iter(calls))
                 boxes = [box for other in call.signals if (box := self._signals.get(other))]
                 signal = min(boxes, key=lambda box: box[0].no).popleft()
                 self.release(call)
                 yield call, signal
-            self._changed.pop(name, None)
+            self.changed.pop(name, None)
 
 
 class Timers:
     """Moments at which open calls go on, the next one first."""
 
-    __slots__ = ("_count", "_heap")
+    __slots__ = ("_count", "heap")
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Operation]] = []
+        self.heap: list[tuple[float, int, Operation]] = []
         self._count = 0
 
     def set(self, when: float, call: Operation) -> None:
         """Let a call go on at a moment (seconds since the epoch)."""
         self._count += 1
-        heapq.heappush(self._heap, (when, self._count, call))
+        heapq.heappush(self.heap, (when, self._count, call))
 
     def next(self, open_calls: dict[str, Operation]) -> float | None:
         """Return the next moment at which a call that is still open goes on."""
-        heap = self._heap
+        heap = self.heap
         while heap and open_calls.get(heap[0][2].key) is not heap[0][2]:
             heapq.heappop(heap)
         return heap[0][0] if heap else None
@@ -115,4 +115,4 @@ class Timers:
     def due(self, now: float, open_calls: dict[str, Operation]) -> Iterator[Operation]:
         """Take out the open calls whose moment has come."""
         while (when := self.next(open_calls)) is not None and when <= now:
-            yield heapq.heappop(self._heap)[2]
+            yield heapq.heappop(self.heap)[2]

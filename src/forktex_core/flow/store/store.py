@@ -183,13 +183,11 @@ class Store(EffectQueries):
         """
         if self._codec is not None:
             rows = [(*row[:6], self._encode_entry(row), *row[7:]) for row in rows]
-        columns = zip(*rows, strict=True)
+        lines = [journal_line(*row) for row in rows]
         if not taken:
-            row = await self._row("append_entries", worker, *columns)
+            row = await self._row("append_entries", worker, lines)
         else:
-            row = await self._row(
-                "append_taking_signals", worker, *columns, *zip(*taken, strict=True)
-            )
+            row = await self._row("append_taking_signals", worker, lines, *zip(*taken, strict=True))
         return row["count"]  # type: ignore[no-any-return]
 
     def _encode_entry(self, row: tuple[Any, ...]) -> str | None:
@@ -234,6 +232,11 @@ class Store(EffectQueries):
             "tick", worker, lock_class, queues, lanes, list(seen), list(seen.values()), lead
         )
 
+    async def revoked_runs(self, worker: int) -> list[UUID]:
+        """Return the runs that were taken from a worker and not yet dropped there."""
+        row = await self._row("revoked_runs", worker)
+        return [] if row is None else row["revoked"]
+
     async def acknowledge_revoked(self, worker: int, runs: list[UUID]) -> None:
         """Say that nothing of runs that were taken from a worker is under way there any more."""
         await self._rows("acknowledge_revoked", worker, runs)
@@ -260,6 +263,42 @@ class Store(EffectQueries):
     async def register_definitions(self, definitions: Sequence[tuple[str, int, str, str]]) -> None:
         """Tell the database what this process serves."""
         await self._rows("register_definitions", *zip(*definitions, strict=True))
+
+
+def journal_line(  # noqa: PLR0917 - the columns of the type, in its order
+    run_id: UUID,
+    key: str,
+    seq: int,
+    kind: str,
+    name: str,
+    failed: bool,
+    value: str | None,
+    claim: int,
+    attempt: int,
+    started_at: float,
+    at: float,
+) -> str:
+    """Return the literal of a ``journal_line``: texts in quotes, with quotes and backslashes in
+    them doubled.
+    """
+    if value is None:
+        text = ""
+    elif '"' in value or "\\" in value:
+        text = f'"{_doubled(value)}"'
+    else:
+        text = f'"{value}"'
+    if '"' in name or "\\" in name:
+        name = _doubled(name)
+    if '"' in key or "\\" in key:
+        key = _doubled(key)
+    return (
+        f'({run_id},"{key}",{seq},{kind},"{name}",{failed},{text},{claim},{attempt},'
+        f"{started_at!r},{at!r})"
+    )
+
+
+def _doubled(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '""')
 
 
 def _claimed(row: Any) -> Claimed:

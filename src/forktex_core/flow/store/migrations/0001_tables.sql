@@ -124,6 +124,12 @@ CREATE TABLE {schema}.journal (
     PRIMARY KEY (run_id, key)
 );
 
+-- A new entry on its way in: what a flush sends, one text for each.
+CREATE TYPE {schema}.journal_line AS (
+    run_id uuid, key text, seq integer, kind text, name text, failed boolean, value json, claim integer, attempt integer,
+    started_at float8, at float8
+);
+
 CREATE TABLE {schema}.signal (
     run_id  uuid NOT NULL,
     no      bigint NOT NULL,

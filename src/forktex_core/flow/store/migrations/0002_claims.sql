@@ -3,8 +3,9 @@
 
 -- The first due runs without a key, best first. The candidates of every (queue, lane, priority) come from one index probe
 -- each, so a backlog that nobody serves, or a hundred thousand timers of another priority, cost nothing.
+-- The generic plan is forced wherever the indexes leave no choice: planning anew at each call costs more than the query.
 CREATE FUNCTION {schema}.due_runs(p_queues text[], p_lanes text[], p_most integer, p_tried uuid[]) RETURNS uuid[]
-LANGUAGE plpgsql SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+LANGUAGE plpgsql SET enable_seqscan = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
     RETURN ARRAY(
         WITH RECURSIVE bands AS (
@@ -63,7 +64,7 @@ CREATE FUNCTION {schema}.claim_runs(p_worker bigint, p_queues text[], p_lanes te
 RETURNS TABLE (part text, run_id uuid, no bigint, key text, kind text, name text, failed boolean, value text,
                claim integer, attempt integer, at timestamptz, workflow text, version integer, queue text,
                parent_id uuid, parent_key text, metadata text)
-LANGUAGE plpgsql SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+LANGUAGE plpgsql SET enable_seqscan = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
     v_plain text[] := p_queues;

@@ -6,7 +6,7 @@
 CREATE FUNCTION {schema}.park_runs(p_worker bigint, p_runs uuid[], p_claims integer[], p_seen bigint[],
                                    p_due timestamptz[], p_waiting_for text[])
 RETURNS TABLE (run_id uuid, outcome text)
-LANGUAGE plpgsql SET enable_seqscan = off AS $$
+LANGUAGE plpgsql SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 BEGIN
     PERFORM 1 FROM {schema}.worker w WHERE w.id = p_worker AND w.ended_at IS NULL FOR KEY SHARE;
@@ -33,7 +33,7 @@ END $$;
 CREATE FUNCTION {schema}.finish_runs(p_worker bigint, p_runs uuid[], p_claims integer[], p_statuses text[],
                                      p_outputs text[], p_errors text[], p_closing uuid[], p_cancel text, p_terminate text)
 RETURNS TABLE (part text, run_id uuid, worker_id bigint, queue text)
-LANGUAGE plpgsql SET enable_seqscan = off AS $$
+LANGUAGE plpgsql SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
     v_parents uuid[];

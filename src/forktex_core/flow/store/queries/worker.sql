@@ -39,6 +39,9 @@ ORDER BY version DESC LIMIT 1
 -- Wake-ups of many channels in one statement, outside every transaction.
 SELECT pg_notify(a.channel, a.payload) FROM unnest($1::text[], $2::text[]) AS a(channel, payload)
 
+-- name: revoked_runs
+SELECT revoked FROM {schema}.worker WHERE id = $1
+
 -- name: acknowledge_revoked
 -- Nothing of these runs is under way in the worker any more: it may claim them again.
 UPDATE {schema}.worker SET revoked = ARRAY(SELECT x FROM unnest(revoked) x WHERE x <> ALL ($2::uuid[])) WHERE id = $1
