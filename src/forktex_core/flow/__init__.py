@@ -16,7 +16,7 @@ from forktex_core.flow.definitions import (
     StoredGraph,
 )
 from forktex_core.flow.engine.pruning import ExportedRun
-from forktex_core.flow.engine.worker import WorkerSettings
+from forktex_core.flow.engine.settings import WorkerSettings
 from forktex_core.flow.errors import (
     ContextMisuseError,
     DatabaseUnavailableError,

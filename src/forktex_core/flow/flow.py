@@ -16,8 +16,9 @@ from typing import Any, Concatenate, Protocol, Self, overload
 from forktex_core.flow.client import Opened
 from forktex_core.flow.context import FlowContext
 from forktex_core.flow.definitions import Defining
+from forktex_core.flow.engine.settings import WorkerSettings
 from forktex_core.flow.engine.transaction import Transactions
-from forktex_core.flow.engine.worker import Worker, WorkerSettings
+from forktex_core.flow.engine.worker import Worker
 from forktex_core.flow.errors import DefinitionError
 from forktex_core.flow.graph.definition import Graph
 from forktex_core.flow.offering import Offering

@@ -24,7 +24,6 @@ import os
 import socket
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, override
 from uuid import UUID
 
@@ -36,6 +35,7 @@ from forktex_core.flow.engine.leader import Leader
 from forktex_core.flow.engine.outcome import Outcome, error_text
 from forktex_core.flow.engine.pruning import Exporter, Prune
 from forktex_core.flow.engine.pulse import Clock, Identity, Pulse, until_reached
+from forktex_core.flow.engine.settings import WorkerSettings
 from forktex_core.flow.engine.timetable import FireSchedules
 from forktex_core.flow.engine.transaction import Transactions
 from forktex_core.flow.engine.wakeup import Notifier
@@ -55,44 +55,6 @@ _MAX_CLAIM = 500
 _UNSURE = 60.0
 # Runs: below it a flush costs more than what it hides, and steps more than 0.05 statements each.
 _WORTH_HALVING = 64
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerSettings:
-    """How a worker works.
-
-    Args:
-        queues: the queues that it serves.
-        concurrency: runs that it advances at the same time.
-        name: what it is called in views; host and process id by default.
-        drain: seconds that stop() gives to running steps.
-        lease: seconds after which a silent worker's runs are handed on in any case.
-        hold: a run that waits no longer than this many seconds keeps its claim.
-        warm: parked runs that stay in memory, so that they need no replay.
-        lead: whether the worker bids for the leadership.
-    """
-
-    queues: tuple[str, ...] = ("default",)
-    concurrency: int = 100
-    name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
-    drain: float = 20.0
-    lease: float = 15.0
-    hold: float = 0.2
-    warm: int = 1000
-    lead: bool = True
-
-    def __post_init__(self) -> None:
-        if not self.queues or not all(self.queues):
-            raise ValueError(f"queues must name at least one queue, not {self.queues!r}")
-        for name, least in (
-            ("concurrency", 1),
-            ("drain", 0),
-            ("lease", 3),
-            ("hold", 0),
-            ("warm", 0),
-        ):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)!r}")
 
 
 class Worker(Host):
