@@ -314,3 +314,22 @@ async def test_exit_in_a_body_fails_the_run_and_not_the_worker(flow: Flow, servi
             with pytest.raises(RunFailed):
                 await flow.run(name, timeout=10)
         assert await flow.run("fine", timeout=10) == 1
+
+
+async def test_progress_leaves_no_trace_in_the_journal(flow: Flow, serving) -> None:
+    """What a body shows just before it ends is shown, and sets no timer of the run's own."""
+
+    @flow.workflow(name="shower")
+    async def shower(ctx) -> int:
+        ctx.progress(1, 2, "half")
+        return 1
+
+    async with serving(flow):
+        run_id = await flow.start(shower)
+        assert await flow.result(run_id, timeout=10) == 1
+
+        async def shown() -> bool:
+            return await flow.progress(run_id) is not None
+
+        await eventually(shown)
+        assert await flow._open.store.journal(run_id) == []

@@ -7,8 +7,16 @@ machines on the same log.
 from forktex_core.flow.children import ChildHandle
 from forktex_core.flow.context import FlowContext
 from forktex_core.flow.control import Unserved
+from forktex_core.flow.definitions import (
+    Definitions,
+    GraphConflictError,
+    GraphDiff,
+    GraphNotFoundError,
+    Migration,
+    StoredGraph,
+)
 from forktex_core.flow.engine.pruning import ExportedRun
-from forktex_core.flow.engine.worker import WorkerSettings
+from forktex_core.flow.engine.settings import WorkerSettings
 from forktex_core.flow.errors import (
     ContextMisuseError,
     DatabaseUnavailableError,
@@ -36,7 +44,17 @@ from forktex_core.flow.errors import (
     UnknownWorkflowError,
 )
 from forktex_core.flow.flow import Flow
-from forktex_core.flow.graph.graph import Graph, GraphLimitError, NoTransitionError
+from forktex_core.flow.graph.condition import ConditionError
+from forktex_core.flow.graph.definition import Graph, State, Transition
+from forktex_core.flow.graph.errors import (
+    GraphLimitError,
+    NoTransitionError,
+    StateTimeoutError,
+)
+from forktex_core.flow.graph.library import Library
+from forktex_core.flow.graph.validation import GraphError, Problem
+from forktex_core.flow.graph.xstate import Imported
+from forktex_core.flow.offering import GraphPosition, Receipt
 from forktex_core.flow.queueing import QueueState
 from forktex_core.flow.retaining import RetentionRule
 from forktex_core.flow.retry import Retry
@@ -48,25 +66,37 @@ from forktex_core.flow.workflow import Step, StepOptions, Workflow
 
 __all__ = [
     "ChildHandle",
+    "ConditionError",
     "ContextMisuseError",
     "DatabaseUnavailableError",
     "DefinitionError",
+    "Definitions",
     "ExportedRun",
     "Flow",
     "FlowContext",
     "FlowError",
     "FlowNotOpenError",
     "Graph",
+    "GraphConflictError",
+    "GraphDiff",
+    "GraphError",
     "GraphLimitError",
+    "GraphNotFoundError",
+    "GraphPosition",
     "IllegalTransitionError",
+    "Imported",
+    "Library",
     "ManifestError",
+    "Migration",
     "NoSchemaError",
     "NoTransitionError",
     "NonDeterminismError",
     "PayloadError",
     "PayloadTooLargeError",
+    "Problem",
     "Progress",
     "QueueState",
+    "Receipt",
     "RetentionRule",
     "Retry",
     "RunCancelled",
@@ -79,12 +109,16 @@ __all__ = [
     "Schedule",
     "SchemaTooNewError",
     "SourceNotFoundError",
+    "State",
+    "StateTimeoutError",
     "Step",
     "StepContext",
     "StepFailed",
     "StepNotFoundError",
     "StepOptions",
     "StepTimeout",
+    "StoredGraph",
+    "Transition",
     "UnknownScheduleError",
     "UnknownWorkflowError",
     "Unserved",

@@ -7,12 +7,14 @@ definitions stand.
 import ast
 import inspect
 import linecache
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 from forktex_core.flow.errors import SourceNotFoundError
 from forktex_core.flow.fingerprint import Fingerprint, Piece, fingerprint
+from forktex_core.flow.graph.condition import Condition
+from forktex_core.flow.graph.definition import Graph, State, Transition
 from forktex_core.flow.source import Function, ModuleSource, parsed
 from forktex_core.flow.workflow import Step, Workflow, function_name
 
@@ -38,14 +40,53 @@ def pieces_of(workflow: Workflow[Any, Any]) -> list[Piece]:
     graph = getattr(workflow, "graph", None)
     if graph is None:
         return [_piece("body", workflow.fn)]
-    pieces = [Piece(f"begins in {graph.initial!r}, at most {graph.max_transitions} transitions")]
+    return list(_graph_pieces(graph, ""))
+
+
+def _graph_pieces(graph: Graph, where: str) -> Iterator[Piece]:
+    """Yield what a graph is made of, and the graphs inside of its states."""
+    traits = (graph.unhandled, function_name(graph.payload) if graph.payload else "any payload")
+    begin = f"begins in {graph.initial!r}, at most {graph.max_transitions} transitions"
+    yield Piece(f"{where}{begin}, {', '.join(traits)}")
+    yield from _functions(where, merge=graph.merge)
+    leaving = graph.leaving()
     for state in graph.states.values():
-        traits = [t for t in ("manual", "terminal") if getattr(state, t)]
-        pieces.append(_piece(" ".join([f"state {state.name!r}", *traits]), state.function))
-        for way in state.transitions:
-            title = f"from {way.source!r} to {way.target!r} on {way.on!r}"
-            pieces.append(Piece(title) if way.when is None else _piece(f"{title} when", way.when))
-    return pieces
+        title = f"{where}state {state.name!r}{_traits(state, _STATE_TRAITS)}"
+        if state.retries.max_attempts != 1:
+            title += f" attempts={state.retries.max_attempts}"
+        yield Piece(title) if state.function is None else _piece(title, state.function)
+        yield from _functions(f"{title} ", entry=state.entry, exit=state.exit, merge=state.merge)
+        for way in leaving[state.name]:
+            yield from _way_pieces(way, where)
+        for name, region in state.regions.items():
+            yield from _graph_pieces(region, f"{where}{state.name}/{name}/ ")
+
+
+def _way_pieces(way: Transition, where: str) -> Iterator[Piece]:
+    title = f"{where}from {way.source!r} to {way.target!r} on {way.on!r}"
+    title += _traits(way, _WAY_TRAITS)
+    if way.when is None:
+        yield Piece(title)
+    elif isinstance(way.when, Condition):
+        yield Piece(f"{title} when {way.when.source}")
+    else:
+        yield _piece(f"{title} when", way.when)
+    yield from _functions(f"{title} ", action=way.action, merge=way.merge)
+
+
+_STATE_TRAITS = ("manual", "terminal", "timeout", "on_error", "unhandled", "join", "history_of")
+_WAY_TRAITS = ("after", "priority", "internal")
+
+
+def _traits(part: State | Transition, names: tuple[str, ...]) -> str:
+    found = {name: getattr(part, name) for name in names}
+    return "".join(f" {name}={value!r}" for name, value in found.items() if value)
+
+
+def _functions(title: str, **functions: Any) -> Iterator[Piece]:
+    for name, fn in functions.items():
+        if fn is not None:
+            yield _piece(f"{title}{name}", fn)
 
 
 def _piece(title: str, fn: Any) -> Piece:

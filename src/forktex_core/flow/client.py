@@ -19,6 +19,7 @@ from forktex_core.flow.errors import DefinitionError, FlowNotOpenError
 from forktex_core.flow.store.base import Codec
 from forktex_core.flow.store.connection import Link, Pool
 from forktex_core.flow.store.control import ControlStore
+from forktex_core.flow.store.graphs import GraphStore
 from forktex_core.flow.store.queues import QueueStore
 from forktex_core.flow.store.retention import RetentionStore
 from forktex_core.flow.store.schedules import ScheduleStore
@@ -47,6 +48,7 @@ class Opened:
         self.control = self.store.beside(ControlStore)
         self.queues = self.store.beside(QueueStore)
         self.schedules = self.store.beside(ScheduleStore)
+        self.graphs = self.store.beside(GraphStore)
         self.retention = self.store.beside(RetentionStore)
         self.notifier = Notifier(self.store, schema)
         self.results = Results(self.store, schema, link, listen=listen)
@@ -86,6 +88,8 @@ class Client:
 
     async def _target(self, workflow: str | Workflow[Any, Any], version: int | None) -> "Target":
         name = workflow if isinstance(workflow, str) else workflow.name
+        if name.startswith("@"):
+            return await self._stored_target(name, version)
         if not isinstance(workflow, str) and version is None:
             version = workflow.version
         found = self._registry.find(name, version)
@@ -95,6 +99,9 @@ class Client:
         if row is None:
             raise self._registry.unknown(name, version)
         return Target(name, row["version"], row["lane"], None)
+
+    async def _stored_target(self, workflow: str, version: int | None) -> "Target":
+        raise NotImplementedError  # definitions.py
 
     def _encode_input(self, target: "Target", value: Any) -> str:
         what = f"the input of {target.name!r}"

@@ -15,16 +15,17 @@ from typing import Any, Concatenate, Protocol, Self, overload
 
 from forktex_core.flow.client import Opened
 from forktex_core.flow.context import FlowContext
-from forktex_core.flow.control import Control
+from forktex_core.flow.definitions import Defining
+from forktex_core.flow.engine.settings import WorkerSettings
 from forktex_core.flow.engine.transaction import Transactions
-from forktex_core.flow.engine.worker import Worker, WorkerSettings
+from forktex_core.flow.engine.worker import Worker
 from forktex_core.flow.errors import DefinitionError
-from forktex_core.flow.graph.graph import Graph
+from forktex_core.flow.graph.definition import Graph
+from forktex_core.flow.offering import Offering
 from forktex_core.flow.queueing import Queueing
 from forktex_core.flow.retaining import Retaining
 from forktex_core.flow.retry import NO_RETRY, Retry
 from forktex_core.flow.scheduling import Scheduling
-from forktex_core.flow.shown import Shown
 from forktex_core.flow.starting import Starting
 from forktex_core.flow.store.base import Codec
 from forktex_core.flow.store.connection import Link, Pool, connect, plain_dsn
@@ -40,7 +41,7 @@ from forktex_core.flow.workflow import (
 )
 
 
-class Flow(Starting, Control, Shown, Queueing, Scheduling, Retaining):
+class Flow(Starting, Offering, Defining, Queueing, Scheduling, Retaining):
     """Durable execution on one Postgres schema.
 
     Args:
@@ -238,7 +239,7 @@ class Flow(Starting, Control, Shown, Queueing, Scheduling, Retaining):
             handle_signals: stop in good order on SIGTERM and SIGINT, at once on a second one.
         """
         opened = self._open
-        if not list(self._registry):
+        if not list(self._registry) and self._registry.stored is None:
             raise DefinitionError(
                 "this Flow has no workflow to serve: register one before run_worker()"
             )

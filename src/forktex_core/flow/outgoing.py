@@ -69,7 +69,7 @@ def new_run(
         id=run_id,
         workflow=name,
         version=version,
-        lane=f"{name}@{version}",
+        lane="@graphs" if name.startswith("@") else f"{name}@{version}",
         queue=check_name(queue, "queue"),
         priority=check_priority(priority),
         due=due,

@@ -206,9 +206,14 @@ class Registry:
 
     def __init__(self) -> None:
         self._by_name: dict[str, dict[int, Workflow[Any, Any]]] = {}
+        self.stored: Any = None  # graph/stored.py: the graphs that are data, named '@…'
 
     def add(self, workflow: Workflow[Any, Any]) -> None:
         """Register a definition; raise DefinitionError when its name and version are taken."""
+        if workflow.name.startswith("@"):
+            raise DefinitionError(
+                f"workflow name {workflow.name!r}: names that begin with '@' are stored graphs'"
+            )
         versions = self._by_name.setdefault(workflow.name, {})
         if workflow.version in versions:
             raise DefinitionError(
@@ -222,8 +227,14 @@ class Registry:
         """Return a version of a workflow, the newest by default; None when there is none."""
         versions = self._by_name.get(name)
         if not versions:
-            return None
+            return None if self.stored is None else self.stored.find(name, version)
         return versions.get(max(versions) if version is None else version)
+
+    @property
+    def lanes(self) -> list[str]:
+        """What a worker of these definitions serves, sorted."""
+        stored = set() if self.stored is None else {"@graphs"}
+        return sorted({workflow.lane for workflow in self} | stored)
 
     def unknown(self, name: str, version: int | None) -> UnknownWorkflowError:
         """Return the error for a workflow that isn't there."""

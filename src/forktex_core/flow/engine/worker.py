@@ -24,7 +24,6 @@ import os
 import socket
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, override
 from uuid import UUID
 
@@ -36,6 +35,7 @@ from forktex_core.flow.engine.leader import Leader
 from forktex_core.flow.engine.outcome import Outcome, error_text
 from forktex_core.flow.engine.pruning import Exporter, Prune
 from forktex_core.flow.engine.pulse import Clock, Identity, Pulse, until_reached
+from forktex_core.flow.engine.settings import WorkerSettings
 from forktex_core.flow.engine.timetable import FireSchedules
 from forktex_core.flow.engine.transaction import Transactions
 from forktex_core.flow.engine.wakeup import Notifier
@@ -47,7 +47,7 @@ from forktex_core.flow.store.retention import RetentionStore
 from forktex_core.flow.store.rows import Claimed, Signal
 from forktex_core.flow.store.schedules import ScheduleStore
 from forktex_core.flow.store.store import Store
-from forktex_core.flow.workflow import Registry
+from forktex_core.flow.workflow import Registry, Workflow
 
 _logger = logging.getLogger("forktex_core.flow.worker")
 _TICK = 1.0
@@ -55,44 +55,6 @@ _MAX_CLAIM = 500
 _UNSURE = 60.0
 # Runs: below it a flush costs more than what it hides, and steps more than 0.05 statements each.
 _WORTH_HALVING = 64
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerSettings:
-    """How a worker works.
-
-    Args:
-        queues: the queues that it serves.
-        concurrency: runs that it advances at the same time.
-        name: what it is called in views; host and process id by default.
-        drain: seconds that stop() gives to running steps.
-        lease: seconds after which a silent worker's runs are handed on in any case.
-        hold: a run that waits no longer than this many seconds keeps its claim.
-        warm: parked runs that stay in memory, so that they need no replay.
-        lead: whether the worker bids for the leadership.
-    """
-
-    queues: tuple[str, ...] = ("default",)
-    concurrency: int = 100
-    name: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
-    drain: float = 20.0
-    lease: float = 15.0
-    hold: float = 0.2
-    warm: int = 1000
-    lead: bool = True
-
-    def __post_init__(self) -> None:
-        if not self.queues or not all(self.queues):
-            raise ValueError(f"queues must name at least one queue, not {self.queues!r}")
-        for name, least in (
-            ("concurrency", 1),
-            ("drain", 0),
-            ("lease", 3),
-            ("hold", 0),
-            ("warm", 0),
-        ):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)!r}")
 
 
 class Worker(Host):
@@ -309,9 +271,8 @@ class Worker(Host):
     # Lives
 
     async def _register(self) -> None:
-        await self._pool_store.register_definitions(
-            [(w.name, w.version, w.lane, w.kind) for w in self.registry]
-        )
+        if known := [(w.name, w.version, w.lane, w.kind) for w in self.registry]:
+            await self._pool_store.register_definitions(known)
         await self._pulse.begin()
 
     def _worker_id(self) -> int:
@@ -428,19 +389,31 @@ class Worker(Host):
         if worker != self.worker_id:
             return False
         for run in claimed:
-            self._begin(run)
+            if self.registry.stored is not None and run.workflow.startswith("@"):
+                await self._begin_stored(run)
+            else:
+                self._begin(run, self.registry.find(run.workflow, run.version))
         if again is not None:
             self._set_due_alarm(again)
         return len(claimed) >= slots
 
-    def _begin(self, run: Claimed) -> None:
+    async def _begin_stored(self, run: Claimed) -> None:
+        """Begin a run of a graph that is data, which may have to be read first."""
+        worker = self.worker_id
+        load = functools.partial(self.registry.stored.load_or_fault, run.workflow, run.version)
+        found: tuple[Workflow[Any, Any], Exception | None] = await until_reached("graphs", load)
+        workflow, fault = found
+        if worker == self.worker_id:
+            run.fault = run.fault or fault
+            self._begin(run, workflow)
+
+    def _begin(self, run: Claimed, workflow: Workflow[Any, Any] | None) -> None:
         execution = self._warm.pop(run.run_id, None)
         if execution is not None and execution.claim == run.claim - 1:
             execution.resume(run)
         else:
             if execution is not None:
                 execution.seal()
-            workflow = self.registry.find(run.workflow, run.version)
             if workflow is None:  # a lane that this process never offered
                 _logger.error(
                     "claimed run %s of %s@%s, which is not served here",
@@ -591,7 +564,7 @@ class Worker(Host):
 
 
 def _identify(settings: WorkerSettings, registry: Registry) -> Identity:
-    lanes = sorted({workflow.lane for workflow in registry})
+    lanes = registry.lanes
     queues = sorted(settings.queues)
     host = socket.gethostname()
     return Identity(settings.name, host, os.getpid(), queues, lanes, settings.concurrency)
