@@ -24,9 +24,7 @@ from forktex_core.flow.store.queues import QueueStore
 from forktex_core.flow.store.retention import RetentionStore
 from forktex_core.flow.store.schedules import ScheduleStore
 from forktex_core.flow.store.store import Store
-from forktex_core.flow.workflow import Registry, Workflow, check_name
-
-_MAX_PRIORITY = 32767
+from forktex_core.flow.workflow import Registry, Workflow, check_name, check_priority
 
 
 class Opened:
@@ -155,19 +153,7 @@ class Client:
         self._open.notifier.signalled(sent["worker_id"], run_id)
 
 
-def run_uuid(run_id: UUID | str) -> UUID:
-    if isinstance(run_id, UUID):
-        return run_id
-    try:
-        return UUID(run_id)
-    except (ValueError, AttributeError, TypeError) as error:
-        raise ValueError(f"a run id is a UUID, not {run_id!r}") from error
-
-
 def check_start(queue: str, priority: int) -> None:
     """Raise DefinitionError or ValueError when a queue or a priority can't be."""
     check_name(queue, "queue")
-    if not -_MAX_PRIORITY <= priority <= _MAX_PRIORITY:
-        raise ValueError(
-            f"priority must lie between -{_MAX_PRIORITY} and {_MAX_PRIORITY}, not {priority}"
-        )
+    check_priority(priority)

@@ -15,7 +15,7 @@ from uuid import UUID
 
 import asyncpg
 
-from forktex_core.flow.client import Client, run_uuid
+from forktex_core.flow.client import Client
 from forktex_core.flow.codec import ANY, Shape
 from forktex_core.flow.engine.outcome import CANCEL_SIGNAL, cancellation
 from forktex_core.flow.errors import (
@@ -24,7 +24,7 @@ from forktex_core.flow.errors import (
     RunFinishedError,
     RunNotFoundError,
 )
-from forktex_core.flow.identity import new_run_id
+from forktex_core.flow.identity import as_run_id, new_run_id
 from forktex_core.flow.session import AnySession, SessionStatements
 from forktex_core.flow.setback import Recorded, entry_of, failing_entry, recorded
 from forktex_core.flow.transitions import IllegalTransitionError
@@ -83,7 +83,7 @@ class Control(Client):
                 engine's own.
         """
         opened = self._open
-        run_id = run_uuid(run_id)
+        run_id = as_run_id(run_id)
         _check_signal(name)
         text = Shape(type(payload)).encode(
             payload, f"the payload of signal {name!r}", self._max_payload
@@ -129,7 +129,7 @@ class Control(Client):
             RunNotFoundError: there is no such run.
         """
         opened = self._open
-        run_id = run_uuid(run_id)
+        run_id = as_run_id(run_id)
         payload = cancellation("terminate" if force else "cancel", reason)
         told = await opened.store.put_signals([(run_id, CANCEL_SIGNAL, payload)])
         if not told and await opened.store.run_status(run_id) is None:
@@ -152,7 +152,7 @@ class Control(Client):
             RunFinishedError: the run has ended.
             IllegalTransitionError: the run is paused already.
         """
-        run_id = run_uuid(run_id)
+        run_id = as_run_id(run_id)
         done = await _settled(lambda: self._open.control.pause_run(run_id))
         self._check(run_id, done, "paused", "it can't be paused any more")
         self._tell_of_revocation(done["held_by"])
@@ -165,7 +165,7 @@ class Control(Client):
             RunFinishedError: the run has ended.
             IllegalTransitionError: the run is not paused.
         """
-        run_id = run_uuid(run_id)
+        run_id = as_run_id(run_id)
         done = await self._open.control.resume_run(run_id)
         self._check(run_id, done, "pending", "it can't be resumed any more")
         self._tell_of_work(done["queue"])
@@ -184,7 +184,7 @@ class Control(Client):
             IllegalTransitionError: the run has not failed.
             RunConflictError: another run holds its deduplication key now.
         """
-        run_id = run_uuid(run_id)
+        run_id = as_run_id(run_id)
         while True:
             run = await self._look(run_id)
             entries = await self._entries(run_id)
@@ -209,7 +209,7 @@ class Control(Client):
             StepNotFoundError: the run recorded no such step, or several.
             RunConflictError: another run holds its deduplication key now.
         """
-        run_id = run_uuid(run_id)
+        run_id = as_run_id(run_id)
         while True:
             run = await self._look(run_id)
             seq = entry_of(run_id, to_step, await self._entries(run_id))
@@ -246,7 +246,7 @@ class Control(Client):
             RunConflictError: children that the run had started before the step have not ended:
                 their end would be told to it alone.
         """
-        run_id = run_uuid(run_id)
+        run_id = as_run_id(run_id)
         run = await self._look(run_id)
         seq = entry_of(run_id, from_step, await self._entries(run_id))
         lane = run["lane"]

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from forktex_core.flow.client import Client, run_uuid
+from forktex_core.flow.client import Client
 from forktex_core.flow.codec import ANY
 from forktex_core.flow.errors import RunNotFoundError
+from forktex_core.flow.identity import as_run_id
 from forktex_core.flow.outgoing import PROGRESS
 
 
@@ -31,7 +32,7 @@ class Shown(Client):
         Raises:
             RunNotFoundError: there is no such run.
         """
-        run_id = run_uuid(run_id)
+        run_id = as_run_id(run_id)
         store = self._open.store
         row = await store.published(run_id, key)
         if row is None:

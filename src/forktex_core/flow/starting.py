@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from typing import Any, TypedDict, Unpack, overload
 from uuid import UUID
 
-from forktex_core.flow.client import Client, check_start, run_uuid
-from forktex_core.flow.identity import new_run_id
+from forktex_core.flow.client import Client, check_start
+from forktex_core.flow.identity import as_run_id, new_run_id
 from forktex_core.flow.retry import seconds
 from forktex_core.flow.session import AnySession, SessionStatements
 from forktex_core.flow.store.rows import NewRun, NewRuns
@@ -221,7 +221,7 @@ class Starting(Client):
             RunNotFoundError: there is no such run.
         """
         opened = self._open
-        run_id = run_uuid(run_id)
+        run_id = as_run_id(run_id)
         outcome = await opened.results.wait(run_id, None if timeout is None else seconds(timeout))
         return outcome.unwrap(self._output_shape(outcome.workflow, outcome.version))
 
