@@ -161,9 +161,11 @@ class Body:
 
     async def do_first(self, nodes: list[Node]) -> Any:
         tasks = [asyncio.create_task(self.run(n)) for n in nodes]
-        done, left = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in tasks:
-            task.cancel()
+        try:
+            done, left = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:  # a branch that nobody waits for any more would take signals from those who do
+            for task in tasks:
+                task.cancel()
         if left:
             await asyncio.wait(left)
         return [tasks.index(t) for t in tasks if t in done]
@@ -177,8 +179,10 @@ class Body:
 
     async def do_given_up(self, node: Node) -> Any:
         task = asyncio.create_task(self.run(node))
-        await self.ctx.sleep(0.001)
-        task.cancel()
+        try:
+            await self.ctx.sleep(0.001)
+        finally:
+            task.cancel()
         await asyncio.wait([task])
         return task.cancelled()
 
