@@ -127,7 +127,7 @@ class Worker(Host):
             store, schema, session_lock=session_lock, lease=self.settings.lease,
             on_freed=self._freed, on_told=self._told, on_finished=self._ended_by_leader,
             fire=FireSchedules(store.beside(ScheduleStore), self._freed),
-            prune=Prune(store.beside(RetentionStore), export),
+            prune=Prune(store.beside(RetentionStore), export), look_again=self._tick_in,
         )  # fmt: skip
 
     @property
@@ -294,7 +294,7 @@ class Worker(Host):
                 self._leader.take_office(0, None)
                 await until_reached("worker", self._pulse.begin)
                 continue
-            self._leader.take_office(self.worker_id, row["term"])
+            await self._hear_of_office(row)
             if row["next_due"] is not None:
                 self._set_due_alarm(row["next_due"].timestamp())
             for run_id in row["stale"] or ():
@@ -311,7 +311,19 @@ class Worker(Host):
 
     async def _tick(self) -> Any:
         seen = {run_id: execution.seen for run_id, execution in self._active.items()}
-        return await self._pulse.tick(seen, lead=self.settings.lead and not self._stop.is_set())
+        lead, office = self.settings.lead and not self._stop.is_set(), self._leader
+        return await self._pulse.tick(
+            seen, lead=lead, trust_locks=office.trust_locks, lease=office.lease, grace=office.grace
+        )
+
+    def _tick_in(self, delay: float) -> None:
+        self.real_loop.call_later(delay, self._pulse_now.set)
+
+    async def _hear_of_office(self, row: Any) -> None:
+        self._leader.take_office(self.worker_id, row["term"], row["predecessor"])
+        due = row["chores_at"]
+        self._leader.next_chore(None if due is None else due.timestamp() - self.now())
+        await self._leader.prune()
 
     async def _reconcile(self) -> None:
         """After a claim whose answer was lost: give back what this worker holds without knowing."""

@@ -226,11 +226,15 @@ class Store(EffectQueries):
         seen: dict[UUID, int],
         *,
         lead: bool,
+        trust_locks: bool,
+        lease: timedelta,
+        grace: timedelta,
     ) -> Any:
-        """Beat, try to lead, look for due runs and missed signals."""
+        """Beat, try to lead, look for due runs, missed signals and (leading) chores."""
         return await self._row(
-            "tick", worker, lock_class, queues, lanes, list(seen), list(seen.values()), lead
-        )
+            "tick", worker, lock_class, queues, lanes, list(seen), list(seen.values()), lead,
+            trust_locks, lease, grace,
+        )  # fmt: skip
 
     async def revoked_runs(self, worker: int) -> list[UUID]:
         """Return the runs that were taken from a worker and not yet dropped there."""
@@ -248,13 +252,16 @@ class Store(EffectQueries):
         lock_class: int | None,
         *,
         trust_locks: bool,
+        predecessor: int | None,
         lease: timedelta,
         grace: timedelta,
     ) -> Any:
         """Hand on the runs of workers that are gone, tell runs whose time is up; return in_office,
         ended, queues, told_workers, told_runs, finished and schedules_due.
         """
-        return await self._row("do_chores", worker, term, lock_class, trust_locks, lease, grace)
+        return await self._row(
+            "do_chores", worker, term, lock_class, trust_locks, predecessor, lease, grace
+        )
 
     async def resign(self, worker: int) -> None:
         """Leave the leader's office."""
