@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """One typed method for each named query."""
 
+import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -88,9 +89,27 @@ class Store(EffectQueries):
         """Claim due runs; journals come for those that aren't warm. Also return when it pays to ask
         again, if a queue's limit held something back.
         """
-        rows = await self._rows(
-            "claim_runs", worker, queues, lanes, slots, list(warm), list(warm.values())
+        return self._read_claims(
+            await self._rows(
+                "claim_runs", worker, queues, lanes, slots, list(warm), list(warm.values())
+            )
         )
+
+    async def wake_runs(
+        self, worker: int, runs: Sequence[tuple[UUID, int, str | None, int, str, Sequence[str]]]
+    ) -> list[Claimed]:
+        """Claim parked runs, (id, claim that parked it, key of the only wait or None, number of its
+        entry, its name, the signals that it takes) each; return those that nobody claimed since,
+        with the entry of a signal that was taken at once.
+        """
+        ids, claims, keys, seqs, labels, names = zip(*runs, strict=True)
+        if self._codec is not None:  # what is journaled has to pass it
+            keys = (None,) * len(keys)
+        texts = [json.dumps(n) for n in names]
+        rows = await self._rows("wake_runs", worker, ids, claims, keys, seqs, labels, texts)
+        return self._read_claims(rows)[0]
+
+    def _read_claims(self, rows: list[Any]) -> tuple[list[Claimed], float | None]:
         claimed: dict[UUID, Claimed] = {}
         again = None
         for row in rows:
