@@ -348,6 +348,7 @@ async def test_a_signal_that_outruns_the_answer_of_the_park(flow, serving, sql, 
             await eventually(lambda: worker._active[run_id].seen == 1)
         worker._endings._on_parked = answered
         answered(*held[0])
+        assert worker._waking._calls.is_set()  # without waiting for the next tick
         parked = "SELECT status = 'waiting' AND signal_seq = 1 AND claim = 2 FROM run"
         await eventually(lambda: sql.fetchval(parked))
         await flow.send_signal(run_id, "go", "two")
