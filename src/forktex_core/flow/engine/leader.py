@@ -22,6 +22,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from uuid import UUID
 
+from forktex_core.flow.engine.outage import Outage
 from forktex_core.flow.engine.pruning import Prune
 from forktex_core.flow.engine.pulse import lock_class
 from forktex_core.flow.engine.timetable import FireSchedules
@@ -46,6 +47,7 @@ class Leader:
         on_finished: called with runs that ended without a worker.
         fire: fires schedules.
         prune: prunes finished runs.
+        outage: told of what fails.
     """
 
     def __init__(
@@ -60,7 +62,9 @@ class Leader:
         on_finished: Callable[[list[UUID]], None],
         fire: FireSchedules,
         prune: Prune,
+        outage: Outage,
     ) -> None:
+        self._outage = outage
         self._store = store
         self._class = lock_class(schema) if session_lock else None
         self._lease = timedelta(seconds=lease)
@@ -90,10 +94,7 @@ class Leader:
         """Do the chores while in office, for ever."""
         while True:
             await self._elected.wait()
-            try:
-                await self._chores()
-            except Exception as error:  # noqa: BLE001 - the next round tries again
-                _logger.warning("chores of term %s failed: %s", self._term, error)
+            await self._outage.wait_out("the leader's chores", self._chores)
             await asyncio.sleep(
                 _INTERVAL if time.monotonic() - self._since > 2 * _INTERVAL else _GRACE / 2
             )
