@@ -20,7 +20,7 @@ from typing import Any
 from uuid import UUID
 
 from forktex_core.flow.engine.wakeup import channel
-from forktex_core.flow.store.connection import Backoff, Link
+from forktex_core.flow.store.connection import Link
 from forktex_core.flow.store.store import Store
 
 _logger = logging.getLogger("forktex_core.flow.worker")
@@ -145,20 +145,3 @@ class Pulse:
 
     def _heard(self, _connection: Any, _pid: int, _channel: str, payload: str) -> None:
         self._on_notify(payload)
-
-
-async def until_reached[T](what: str, attempt: Callable[[], Any]) -> T:
-    """Try until the database answers; say so once when it doesn't, and once when it does again."""
-    backoff, silent = Backoff(), False
-    while True:
-        try:
-            result = await attempt()
-        except Exception as error:  # noqa: BLE001 - whatever keeps the database away is waited out
-            if not silent:
-                _logger.warning("%s: the database can't be reached, trying on: %s", what, error)
-                silent = True
-            await backoff.pause()
-        else:
-            if silent:
-                _logger.info("%s: the database is back", what)
-            return result  # type: ignore[no-any-return]
