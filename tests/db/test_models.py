@@ -21,8 +21,8 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.exc import InvalidRequestError
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.exc import InvalidRequestError, MissingGreenlet
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.schema import CreateTable
 
 from forktex_core.db import (
@@ -32,6 +32,7 @@ from forktex_core.db import (
     Database,
     ForeignKeyError,
     Repository,
+    TimestampMixin,
     uuid7,
 )
 from tests.conftest import Database as Server
@@ -171,6 +172,26 @@ async def test_reading_after_a_flush_needs_no_query(db: Database, statements: li
         await session.flush()
         assert author.updated_at >= author.created_at
     assert [statement.split()[0] for statement in statements] == ["UPDATE"]
+
+
+async def test_a_base_without_eager_defaults_refuses_the_hidden_query(db: Database) -> None:
+    """What `TimestampMixin` says to set: without it, the new `updated_at` can't be read."""
+
+    class Own(DeclarativeBase):
+        pass
+
+    class Clock(TimestampMixin, Own):
+        __tablename__ = "clock"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        label: Mapped[str]
+
+    async with db.engine.begin() as connection:
+        await connection.run_sync(Own.metadata.create_all)
+    async with db.session() as session:
+        clock = await Repository[Clock](session).create(id=1, label="a")
+        await Repository[Clock](session).update(clock, label="b")
+        with pytest.raises(MissingGreenlet):
+            assert clock.updated_at
 
 
 async def test_json_and_lists_map_to_jsonb(db: Database) -> None:

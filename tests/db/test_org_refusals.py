@@ -38,7 +38,19 @@ from forktex_core.db import (
     org_scope,
 )
 from forktex_core.db.statement_guard import bare_use
-from tests.db.books import BILL, CLIENT, COUNTRY, A, B, Bill, Client, Country, everything, shown
+from tests.db.books import (
+    BILL,
+    CLIENT,
+    COUNTRY,
+    A,
+    B,
+    Bill,
+    Client,
+    Country,
+    Reminder,
+    everything,
+    shown,
+)
 
 pytestmark = pytest.mark.usefixtures("books")
 
@@ -72,6 +84,8 @@ REFUSED: dict[str, Executable] = {
     ),
     "table in IN": select(Country.name).where(Country.id.in_(select(CLIENT.c.country_id))),
     "union with the table": union_all(select(Country.name), select(BILL.c.number)),
+    "table of a subclass": select(Reminder.__table__.c.level),
+    "text that names a subclass's table": text("SELECT level FROM books_reminder"),
     "text": text("SELECT number FROM books_bill"),
     "quoted and qualified text": text('SELECT number FROM "public"."books_bill"'),
     "text in capitals": text("SELECT number FROM BOOKS_BILL"),

@@ -77,6 +77,8 @@ async def test_get_of_nothing(session: AsyncSession) -> None:
     for wrong in ("abc", None, (uuid7(), 1), 5):
         with pytest.raises(InvalidValueError):
             await people.get(wrong)
+        with pytest.raises(InvalidValueError, match="Person"):
+            await people.get_or_none(wrong)
 
 
 async def test_get_by(session: AsyncSession) -> None:
