@@ -304,7 +304,7 @@ async def test_an_engine_without_a_registry(notes: Server) -> None:
 
 
 async def test_a_closed_database_opens_no_session(notes: Server) -> None:
-    """It would open a connection that nobody closes; one that is open already goes on to its end."""
+    """It would open a connection that nobody closes; an open one goes on to its end."""
     database = Database(notes.url, name="mine")
     async with database.session() as session:
         await session.execute(text("INSERT INTO note VALUES ('to the end')"))
