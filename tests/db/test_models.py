@@ -12,6 +12,7 @@ from sqlalchemy import (
     CheckConstraint,
     ForeignKey,
     Index,
+    Integer,
     MetaData,
     String,
     UniqueConstraint,
@@ -31,8 +32,10 @@ from forktex_core.db import (
     CheckError,
     Database,
     ForeignKeyError,
+    OrgScopedMixin,
     Repository,
     TimestampMixin,
+    org_scope,
     uuid7,
 )
 from tests.conftest import Database as Server
@@ -69,6 +72,25 @@ class Country(Base):
 
     __tablename__ = "country"
     id: Mapped[str] = mapped_column(String(2), primary_key=True)  # type: ignore[assignment]
+
+
+class Tenant(Base):
+    """The organisations of a service that has a table of them."""
+
+    __tablename__ = "tenant"
+    id: Mapped[int] = mapped_column(primary_key=True)  # type: ignore[assignment]
+
+
+class OfTenant(OrgScopedMixin, Base):
+    """A base of the service's own, which says once what `org_id` refers to."""
+
+    __abstract__ = True
+    __org_fk__ = "tenant.id"
+    __org_type__ = Integer()
+
+
+class Shop(OfTenant):
+    __tablename__ = "shop"
 
 
 @pytest.fixture
@@ -263,3 +285,24 @@ async def test_what_the_constraints_refuse(db: Database) -> None:
                 await books.create(title="t", author_id=author.id, edition=0)
         assert (broken.value.model, broken.value.constraint) == ("Book", "ck_book_edition_counts")
         assert await books.count() == 1
+
+
+def test_the_column_of_the_organisation() -> None:
+    """It is required and indexed, and of the type and with the foreign key that were said."""
+    column = Shop.__table__.c.org_id
+    assert (column.nullable, column.index, type(column.type)) == (False, True, Integer)
+    assert [key.target_fullname for key in column.foreign_keys] == ["tenant.id"]
+
+
+async def test_a_row_of_an_organisation_that_is_not_there(db: Database) -> None:
+    """With `__org_fk__` the database itself refuses an organisation that nobody made."""
+    async with db.session() as session:
+        await Repository[Tenant](session).create(id=1)
+        with org_scope(1):
+            assert (await Repository[Shop](session).create()).org_id == 1
+    with org_scope(2):
+        async with db.session() as session:
+            with pytest.raises(ForeignKeyError) as refused:
+                await Repository[Shop](session).create()
+            assert refused.value.constraint == "fk_shop_org_id_tenant"
+            await session.rollback()

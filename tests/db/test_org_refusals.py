@@ -86,6 +86,7 @@ REFUSED: dict[str, Executable] = {
     "union with the table": union_all(select(Country.name), select(BILL.c.number)),
     "table of a subclass": select(Reminder.__table__.c.level),
     "text that names a subclass's table": text("SELECT level FROM books_reminder"),
+    "text that names a table with capitals": text('SELECT id FROM "Books_Receipt"'),
     "text": text("SELECT number FROM books_bill"),
     "quoted and qualified text": text('SELECT number FROM "public"."books_bill"'),
     "text in capitals": text("SELECT number FROM BOOKS_BILL"),
