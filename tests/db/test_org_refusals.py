@@ -54,6 +54,7 @@ from tests.db.books import (
 
 pytestmark = pytest.mark.usefixtures("books")
 
+ANOTHER = CLIENT.alias()
 REFUSED: dict[str, Executable] = {
     "update from another model": update(Bill).where(Bill.client_id == Client.id).values(amount=9),
     "delete using another model": delete(Bill).where(Bill.client_id == Client.id),
@@ -70,6 +71,14 @@ REFUSED: dict[str, Executable] = {
     "keys of the model beside the table": select(*BILL.primary_key, literal(None))
     .select_from(Bill)
     .where(CLIENT.c.id == Bill.client_id),
+    "keys of the model and the table": select(*BILL.primary_key, literal(None)).select_from(
+        Bill, CLIENT
+    ),
+    "another table's column from the model": select(CLIENT.c.name, literal(None)).select_from(Bill),
+    "alias of the table beside a model": select(Client.name, BILL.alias().c.number),
+    "alias of the table joined to a model": select(Country.name).join(
+        ANOTHER, ANOTHER.c.country_id == Country.id
+    ),
     "subquery of the table": select(select(BILL.c.number).subquery().c.number),
     "CTE of the table": select(select(BILL.c.number).cte().c.number),
     "table beside a model": select(Client.name, BILL.c.number),
