@@ -265,7 +265,7 @@ async def test_a_caller_that_is_cancelled_twice_while_the_upload_begins(
 async def test_a_beginning_that_fails_after_its_caller_has_gone(
     through: StorageClient, gate: Gateway, s3: S3, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """There is nothing to abort then, and nobody to tell: the cancellation is all that comes out."""
+    """There is nothing to abort then, and nobody to tell: the cancellation comes out."""
     refused = asyncio.Event()
 
     async def refuse(message: Message) -> None:
