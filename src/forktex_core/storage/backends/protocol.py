@@ -52,7 +52,7 @@ class Download(Protocol):
 
     @property
     def info(self) -> ObjectInfo:
-        """The object."""
+        """The object; to be asked for before its bytes."""
 
     @property
     def start(self) -> int:
