@@ -316,7 +316,7 @@ async def test_a_query_may_be_made_before_the_flow_is_open(flow: Flow) -> None:
 
 
 async def test_errors_that_a_codec_hid_are_not_searched(postgres, schema) -> None:
-    """Postgres can't read them: that is said, instead of finding nothing. Decoded, they are shown."""
+    """Postgres can't read them: that is said. They are shown decoded."""
     coded = Flow(postgres.url, schema=schema, codec=(lambda t: t[::-1], lambda t: t[::-1]))
 
     @coded.workflow(name="fails")

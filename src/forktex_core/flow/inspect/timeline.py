@@ -30,7 +30,8 @@ _KINDS: dict[str, EventKind] = {
     PATCH: "patch", CANCEL: "cancel",
 }  # fmt: skip
 # At the same moment: what brought something about stands before it.
-_RANK: dict[EventKind, int] = {"created": 0, "signal": 1, "claim": 2, "waiting": 8, "ended": 9}
+_RANK: dict[EventKind, int] = {"signal": 1, "claim": 2}
+_PLACE: dict[EventKind, int] = {"created": 0, "waiting": 2, "paused": 2, "ended": 2}
 
 
 class Decoding(Protocol):
@@ -166,7 +167,8 @@ def build(  # noqa: PLR0917 - the tables that it is made of
         *_deaths(entries, lives),
         *_standing(run, entries),
     ]
-    events.sort(key=lambda e: (e.at, _RANK.get(e.kind, 5), e.seq or 0))
+    # A worker reckons the database's time to a millisecond or so: the ends of the story are fixed.
+    events.sort(key=lambda e: (_PLACE.get(e.kind, 1), e.at, _RANK.get(e.kind, 5), e.seq or 0))
     return Timeline(run, events, lives)
 
 
