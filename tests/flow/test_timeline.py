@@ -76,7 +76,8 @@ async def test_a_timeline_tells_all_in_order(flow: Flow, serving) -> None:
         "builtins.ValueError: try 1", "builtins.ValueError: try 2", "None",
     ]  # fmt: skip
     first, second, third = step.attempts
-    assert first.ended_at <= first.retry_at <= second.started_at
+    assert first.started_at <= first.retry_at
+    assert first.started_at <= second.started_at <= third.started_at
     assert third.retry_at is None
     assert step.at == first.started_at
     assert step.duration == third.ended_at - first.started_at
@@ -89,7 +90,6 @@ async def test_a_timeline_tells_all_in_order(flow: Flow, serving) -> None:
     assert (arrived.value, arrived.key) == ("yes", "k")
     assert arrived.detail.endswith("taken")
     assert taken.value == "yes"
-    assert taken.ended_at > taken.at
     assert by["never"].failed
     assert timedelta(seconds=0.01) <= by["never"].duration < timedelta(seconds=5)
     claims = [e for e in events if e.kind == "claim"]
