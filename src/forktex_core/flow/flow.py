@@ -210,8 +210,7 @@ class Flow(Starting, Offering, Defining, Queueing, Scheduling, Retaining, Inspec
 
     async def close(self) -> None:
         """Stop the workers of this Flow and close all connections; safe to repeat."""
-        for worker in list(self._workers):
-            worker.stop()
+        self.stop_workers()
         while self._workers:
             await self._workers[0].stopped.wait()
         opened, self._opened = self._opened, None
@@ -275,6 +274,11 @@ class Flow(Starting, Offering, Defining, Queueing, Scheduling, Retaining, Inspec
         finally:
             self._workers.remove(worker)
             worker.stopped.set()
+
+    def stop_workers(self) -> None:
+        """Stop the workers that run in this process in good order; called again, at once."""
+        for worker in list(self._workers):
+            worker.stop()
 
 
 class _WorkflowDecorator(Protocol):
