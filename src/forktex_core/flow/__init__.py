@@ -51,9 +51,9 @@ from forktex_core.flow.graph.errors import (
     NoTransitionError,
     StateTimeoutError,
 )
+from forktex_core.flow.graph.imported import Imported
 from forktex_core.flow.graph.library import Library
 from forktex_core.flow.graph.validation import GraphError, Problem
-from forktex_core.flow.graph.xstate import Imported
 from forktex_core.flow.offering import GraphPosition, Receipt
 from forktex_core.flow.queueing import QueueState
 from forktex_core.flow.retaining import RetentionRule
