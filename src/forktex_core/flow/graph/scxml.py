@@ -41,6 +41,7 @@ _KNOWN = {
 }
 _ERRORS = frozenset(("error", "error.*", "error.execution", "error.execution.*"))
 _GUARD = re.compile(r"\s*([^\W\d][\w.-]*)\(\s*\)\s*")
+_IN = re.compile(r"\bIn\s*\(")
 _DELAY = re.compile(r"\s*(\d*\.?\d+)(ms|s)\s*", re.ASCII)
 
 
@@ -208,7 +209,7 @@ class _Reader:
             return None
         if (call := _GUARD.fullmatch(cond)) is not None:
             return {"guard": call[1]}
-        return cond if self._cel else False
+        return cond if self._cel and not _IN.search(cond) else False
 
     def target(self, way: Element, source: Element) -> str | None:
         """Return the name of a transition's target beside its state; None when it is elsewhere."""
@@ -310,7 +311,7 @@ class _Ways:
             return
         guard = reader.guard(way)
         if guard is False:
-            what = "only guards by name, as in 'paid()', and CEL (datamodel='cel') have one"
+            what = "only guards by name (paid()) and CEL (datamodel='cel'), without In(), have one"
             reader.skip(way, what, "cond")
             return
         found: dict[str, Any] = {"from": self._name, "to": target}
