@@ -278,8 +278,7 @@ class Worker(Host):
         """
         awake, self._awake = self._awake, []
         many = len(awake) >= _WORTH_HALVING and 4 * len(awake) > 3 * len(self._active)
-        halved = many and self._journal.idle
-        if halved:
+        if halved := many and self._journal.idle:
             half = len(awake) // 2
             self._awake = awake[half:]
             del awake[half:]
