@@ -20,6 +20,7 @@ from forktex_core.storage import (
     AzureCredentials,
     CallbackApp,
     CallbackSigner,
+    InvalidKey,
     InvalidTTL,
     Layout,
     LinkExpired,
@@ -153,7 +154,17 @@ def test_layouts_keep_public_and_private_apart() -> None:
         Layout(Area("a", "x"), Area("a", "y"))
     with pytest.raises(KeyError, match="invoices"):
         Layout(Area("invoices", "i")).area("nope")
+    own = Layout(Area("a", "x", access=PublicAccess.read), Area("b", "x/y", bucket="b"))
+    with pytest.raises(ValueError, match="lies inside"):
+        StorageClient("memory://b", layout=own)
     area = Area("a", "x/{tenant}")
+    assert area.fill({"tenant": "e\u0301"}) == "x/\u00e9/"
+    for hostile in ("", ".", "..", "a\\b", "a\x00", "\u202ea", "x" * 256):
+        with pytest.raises(InvalidKey):
+            area.fill({"tenant": hostile})
+    for prefix in ("{tenant}/a", "x/a{tenant}", "x/../y", "x//y", "x/{}"):
+        with pytest.raises(ValueError, match=r"segment|placeholder|empty"):
+            Area("a", prefix)
     for values in ({}, {"tenant": "a/b"}, {"tenant": ".."}, {"tenant": "a", "more": 1}):
         with pytest.raises(ValueError, match=r"tenant|segment"):
             area.fill(values)
@@ -350,6 +361,9 @@ async def test_policies_of_others_stay(s3: S3, bucket: str) -> None:
         await storage.set_public("ours/", PublicAccess.none)
         assert not await storage.is_public("ours/x")
         assert await storage.is_public("theirs/x")
+        for wild in ("o*/", "o?rs/", "${aws:username}/"):
+            with pytest.raises(ValueError, match="wildcard"):
+                await storage.set_public(wild, PublicAccess.read)
 
 
 async def test_a_reader_that_goes_away_ends_the_stream() -> None:
