@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """`storage` against aiobotocore, miniopy-async and bare obstore, on one SeaweedFS, in one run.
 
-``python benchmarks/storage.py [ROUNDS [small] [large] [many]]`` makes an environment of its own below ``.tools/``
-(git-ignored) with this package and its peers, and runs itself there. Rounds alternate between the
-contenders, who go in another order each time; the figures are medians over the rounds, and the
-ratios medians of the rounds' ratios to bare obstore. It ends with an error when a promise of the
-documentation doesn't hold. Without names all of it is run.
+``python benchmarks/storage.py [ROUNDS [small] [large] [many]]`` makes an environment of its own
+below ``.tools/`` (git-ignored) with this package and its peers, and runs itself there. Rounds
+alternate between the contenders, who go in another order each time; the figures are medians over
+the rounds, and the ratios medians of the rounds' ratios to bare obstore. It ends with an error when
+a promise of the documentation doesn't hold. Without names all of it is run.
 """
 
 import asyncio
