@@ -14,6 +14,7 @@ from azure.storage.blob import BlobSasPermissions, generate_blob_sas
 from azure.storage.blob import _shared_access_signature as sdk_sas
 from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
+from botocore.config import Config
 from botocore.credentials import Credentials
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
@@ -35,6 +36,7 @@ from forktex_core.storage.signing import azure, gcs_v4, sigv4, v4
 # The example of AWS's S3 documentation, "Authenticating Requests: Using Query Parameters".
 EXAMPLE = S3Credentials("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
 MOMENT = datetime(2013, 5, 24, tzinfo=UTC)
+DATES = {"x-goog-date", "x-amz-date"}
 
 
 def test_the_published_presigned_url() -> None:
@@ -239,10 +241,36 @@ async def test_google_post_policy_like_the_sdk(
     )
 
 
+@pytest.mark.parametrize("token", [None, "session/token+="])
+@pytest.mark.parametrize("kind", ["image/png", "image/*", None])
+async def test_s3_post_policy_like_the_sdk(kind: str | None, token: str | None) -> None:
+    """The form of a browser upload has the fields and conditions of boto3's, a token included."""
+    keys = S3Credentials("AK", "secret", token)
+    async with StorageClient("s3://my-box", keys, clock_skew=0) as ours:
+        form = await ours.signed_url(
+            "up/a b.png", PublicAccess.write, content_type=kind, max_bytes=1000
+        )
+    client = boto3.client(
+        "s3", region_name="us-east-1", aws_access_key_id="AK", aws_secret_access_key="secret",
+        aws_session_token=token, config=Config(signature_version="s3v4"),
+    )  # fmt: skip
+    conditions: list[Any] = [["content-length-range", 0, 1000]]
+    fields = {}
+    if kind == "image/*":
+        conditions.append(["starts-with", "$Content-Type", "image/"])
+    elif kind:
+        conditions.append({"Content-Type": kind})
+        fields = {"Content-Type": kind}
+    theirs = client.generate_presigned_post("my-box", "up/a b.png", fields, conditions, 600)
+    assert set(form.fields) == set(theirs["fields"])
+    assert conditions_of(form.fields) == conditions_of(theirs["fields"])
+    assert form.fields.get("x-amz-security-token") == token
+
+
 def conditions_of(fields: dict[str, str]) -> set[str]:
     """What a policy demands, without the moment at which it was made."""
     conditions = json.loads(base64.b64decode(fields["policy"]))["conditions"]
-    return {json.dumps(c) for c in conditions if not (isinstance(c, dict) and "x-goog-date" in c)}
+    return {json.dumps(c) for c in conditions if not (isinstance(c, dict) and c.keys() & DATES)}
 
 
 def test_cloudfront_verifies_with_the_public_key(rsa_pem: tuple[rsa.RSAPrivateKey, str]) -> None:
