@@ -16,8 +16,8 @@ from forktex_core.flow.store.rows import NewRun, NewRuns
 from forktex_core.flow.workflow import Workflow
 
 
-class StartManyOptions(TypedDict, total=False):
-    """What start_many() takes; see start()."""
+class AllOptions(TypedDict, total=False):
+    """What start(), start_many() and run() all take; see start()."""
 
     version: int | None
     queue: str
@@ -27,29 +27,27 @@ class StartManyOptions(TypedDict, total=False):
     at: datetime | None
     timeout: float | timedelta | None
     metadata: dict[str, Any] | None
+
+
+class UniqueOptions(TypedDict, total=False):
+    """What only a single run can have."""
+
+    idempotency_key: str | None
+    deduplication_key: str | None
+
+
+class StartManyOptions(AllOptions, total=False):
+    """What start_many() takes."""
+
     session: AnySession | None
 
 
-class StartOptions(StartManyOptions, total=False):
+class StartOptions(StartManyOptions, UniqueOptions, total=False):
     """What start() takes."""
 
-    idempotency_key: str | None
-    deduplication_key: str | None
 
-
-class RunOptions(TypedDict, total=False):
+class RunOptions(AllOptions, UniqueOptions, total=False):
     """What run() takes: as start(), but ``timeout`` bounds the wait, and there is no session."""
-
-    version: int | None
-    queue: str
-    priority: int
-    key: str | None
-    delay: float | timedelta | None
-    at: datetime | None
-    timeout: float | timedelta | None
-    metadata: dict[str, Any] | None
-    idempotency_key: str | None
-    deduplication_key: str | None
 
 
 class Starting(Client):
