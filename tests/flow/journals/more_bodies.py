@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""More bodies whose journals are stored, for what bodies.py does not use. They never change either."""
+"""More bodies whose journals are stored, for what bodies.py does not use. They never change
+either.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
