@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
-
 # Seconds in a century: what is longer is a mistake, and Postgres' intervals end somewhere.
 _LONGEST = 100 * 366 * 86_400.0
 
