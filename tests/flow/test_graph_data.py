@@ -5,10 +5,10 @@
 import contextlib
 import json
 import random
-from importlib import resources
 from itertools import pairwise
 from typing import Any
 
+import pydantic
 import pytest
 from pydantic import BaseModel
 
@@ -105,10 +105,21 @@ def test_a_row_of_actions_tells_each_that_is_missing() -> None:
     }  # fmt: skip
 
 
+def without_names(schema: Any) -> Any:
+    """A schema without what it says of a mapping's keys, which pydantic before 2.11 leaves out."""
+    if isinstance(schema, list):
+        return [without_names(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {k: without_names(v) for k, v in schema.items() if k not in {"propertyNames", "Name"}}
+
+
 def test_the_published_schema_is_the_one_that_is_read_by() -> None:
-    """graph.schema.json is what json_schema() returns. To renew it: write json_schema() there."""
-    file = resources.files("forktex_core.flow.graph") / "graph.schema.json"
-    assert json.loads(file.read_text(encoding="utf-8")) == Graph.json_schema()
+    """graph.schema.json is what the models say. To renew it: write schema_of_models() there."""
+    published, said = Graph.json_schema(), document.schema_of_models()
+    assert without_names(published) == without_names(said)
+    if tuple(map(int, pydantic.VERSION.split(".")[:2])) >= (2, 11):
+        assert published == said
 
 
 def small(**changes: Any) -> dict[str, Any]:

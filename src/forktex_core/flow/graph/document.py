@@ -12,6 +12,7 @@ graph are checked together.
 import json
 import re
 import unicodedata
+from importlib import resources
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -108,7 +109,16 @@ class GraphPart(_Part):
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a graph's document."""
+    """Return the JSON Schema of a graph's document: the published one.
+
+    Not made anew: what pydantic before 2.11 writes says less (nothing of the names of states)."""
+    file = resources.files("forktex_core.flow.graph") / "graph.schema.json"
+    schema: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return schema
+
+
+def schema_of_models() -> dict[str, Any]:
+    """Return the schema that the installed pydantic makes of the models: what is published."""
     found = GraphPart.model_json_schema(by_alias=True)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found}
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from forktex_core.flow.graph.definition import Graph
-from forktex_core.flow.graph.document import from_json
 from forktex_core.flow.graph.library import Library
 from forktex_core.flow.graph.validation import Problem
 
@@ -27,4 +26,6 @@ class Imported:
 
     def graph(self, library: Library | None = None) -> Graph:
         """Return the graph; raise GraphError with what is wrong with it, unknown names included."""
+        from forktex_core.flow.graph.document import from_json
+
         return from_json(json.dumps(self.document), library)

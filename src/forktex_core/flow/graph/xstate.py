@@ -11,7 +11,6 @@ told: see Imported.
 from typing import Any
 
 from forktex_core.flow.errors import DefinitionError
-from forktex_core.flow.graph.document import load
 from forktex_core.flow.graph.imported import Imported
 from forktex_core.flow.graph.validation import Problem, pointer
 
@@ -28,6 +27,8 @@ def from_xstate(text: str | bytes) -> Imported:
         GraphError: it is no JSON, too large or nested too deeply.
         DefinitionError: it is no machine.
     """
+    from forktex_core.flow.graph.document import load
+
     machine = load(text)
     if not isinstance(machine, dict) or not isinstance(machine.get("states"), dict):
         raise DefinitionError("it is no XState machine: an object with 'states' was expected")
