@@ -11,6 +11,8 @@ new one, after everything of the old one was sealed.
 
 import asyncio
 import logging
+import os
+import socket
 import time
 import zlib
 from collections.abc import Callable
@@ -19,9 +21,11 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from forktex_core.flow.engine.settings import WorkerSettings
 from forktex_core.flow.engine.wakeup import channel
 from forktex_core.flow.store.connection import Link
 from forktex_core.flow.store.store import Store
+from forktex_core.flow.workflow import Registry
 
 _logger = logging.getLogger("forktex_core.flow.worker")
 
@@ -145,3 +149,11 @@ class Pulse:
 
     def _heard(self, _connection: Any, _pid: int, _channel: str, payload: str) -> None:
         self._on_notify(payload)
+
+
+def identify(settings: WorkerSettings, registry: Registry) -> Identity:
+    """Return who a worker of this process is."""
+    lanes = registry.lanes
+    queues = sorted(settings.queues)
+    host = socket.gethostname()
+    return Identity(settings.name, host, os.getpid(), queues, lanes, settings.concurrency)

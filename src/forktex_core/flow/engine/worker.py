@@ -20,8 +20,6 @@ without delay.
 import asyncio
 import functools
 import logging
-import os
-import socket
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, override
@@ -35,7 +33,7 @@ from forktex_core.flow.engine.leader import Leader
 from forktex_core.flow.engine.outage import Outage
 from forktex_core.flow.engine.outcome import Outcome, error_text
 from forktex_core.flow.engine.pruning import Exporter, Prune
-from forktex_core.flow.engine.pulse import Clock, Identity, Pulse
+from forktex_core.flow.engine.pulse import Clock, Pulse, identify
 from forktex_core.flow.engine.revoking import Revoking
 from forktex_core.flow.engine.settings import WorkerSettings
 from forktex_core.flow.engine.timetable import FireSchedules
@@ -96,7 +94,7 @@ class Worker(Host):
         }
         stores = {name: Store(link, schema, codec) for name, link in self._links.items()}
         self._claim_store = stores["claims"]
-        self._identity = _identify(settings, registry)
+        self._identity = identify(settings, registry)
         self._pulse = Pulse(
             self._links["pulse"], schema, self._identity, self._clock,
             session_lock=session_lock, on_notify=self._heard, on_new_life=self._new_life,
@@ -597,10 +595,3 @@ class Worker(Host):
             _logger.warning("worker %s could not say good-bye: %s", self.worker_id, error)
         for connection in self._links.values():
             await connection.close()
-
-
-def _identify(settings: WorkerSettings, registry: Registry) -> Identity:
-    lanes = registry.lanes
-    queues = sorted(settings.queues)
-    host = socket.gethostname()
-    return Identity(settings.name, host, os.getpid(), queues, lanes, settings.concurrency)

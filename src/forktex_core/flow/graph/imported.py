@@ -26,6 +26,6 @@ class Imported:
 
     def graph(self, library: Library | None = None) -> Graph:
         """Return the graph; raise GraphError with what is wrong with it, unknown names included."""
-        from forktex_core.flow.graph.document import from_json
+        from forktex_core.flow.graph.document import from_json  # it loads pydantic
 
         return from_json(json.dumps(self.document), library)

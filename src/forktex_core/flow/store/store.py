@@ -13,6 +13,9 @@ from forktex_core.flow.replay import Entry
 from forktex_core.flow.store.effects import EffectQueries, Woken, woken
 from forktex_core.flow.store.rows import Claimed, NewRun, NewRuns, Signal
 
+# The last moment that a datetime can name (year 9999): who sleeps longer sleeps for ever.
+_LATEST = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
+
 
 class Store(EffectQueries):
     """The queries of runs, journals, signals, workers and the leader."""
@@ -145,7 +148,7 @@ class Store(EffectQueries):
         stale or lost.
         """
         ids, claims, seen, due, waiting = zip(*parks, strict=True)
-        moments = [None if d is None else datetime.fromtimestamp(d, UTC) for d in due]
+        moments = [None if d is None else datetime.fromtimestamp(min(d, _LATEST), UTC) for d in due]
         rows = await self._rows("park_runs", worker, ids, claims, seen, moments, waiting)
         return {row["run_id"]: row["outcome"] for row in rows}
 
