@@ -503,6 +503,12 @@ async def test_connecting_ends_after_its_timeout() -> None:
         with pytest.raises(UnreachableError, match="TimeoutError"):
             async with asyncio.timeout(15), get_session() as session:
                 await session.execute(text("SELECT 1"))
+        await close_engine()
+        arguments = {"ssl": False, "timeout": 0.2}  # what is passed wins over the URL
+        init_engine(f"postgresql://{address}?connect_timeout=30", connect_args=arguments)
+        with pytest.raises(UnreachableError, match="TimeoutError"):
+            async with asyncio.timeout(15), get_session() as session:
+                await session.execute(text("SELECT 1"))
 
 
 async def test_health_looks_at_the_replica_too(postgres: Server) -> None:
