@@ -57,7 +57,7 @@ def everything() -> Graph:
     g = Graph("order", version=3, initial="new", unhandled="defer", payload=Order, merge=newest)
     g.continue_after = 50
     g.add_state(
-        "new", send, manual=True, entry=send, exit=send, timeout=60, on_error="lost",
+        "new", send, manual=True, entry=[send, send], exit=send, timeout=60, on_error="lost",
         retries=Retry(max_attempts=5, initial=1), unhandled="reject",
     )  # fmt: skip
     g.subgraph("inside", inner)
@@ -67,7 +67,9 @@ def everything() -> Graph:
     g.add_state("end", terminal=True)
     g.transition("new", "inside", on="pay", when=paid, priority=2, action=send, merge=newest)
     g.transition("new", "new", on="touch", internal=True)
-    g.transition("new", "back", on="again", when="payload.paid == true && has(signal.x)")
+    g.transition(
+        "new", "back", on="again", when="payload.paid == true && has(signal.x)", action=(send, send)
+    )
     g.transition("new", "both", after=3600)
     g.transition("inside", "both")
     g.transition("both", "end")
@@ -94,6 +96,22 @@ def without_names(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     return {k: without_names(v) for k, v in schema.items() if k not in {"propertyNames", "Name"}}
+
+
+def test_a_row_of_actions_tells_each_that_is_missing() -> None:
+    """By its place in the row; a row without any, or of other things, has the wrong form."""
+    wrong = small()
+    wrong["states"]["a"] = {"manual": True, "entry": ["send", "nope"], "exit": "nope"}
+    wrong["transitions"][0]["action"] = ["nope", "send"]
+    assert problems(wrong) == [
+        ("missing-name", "/states/a/entry/1"),
+        ("missing-name", "/states/a/exit"),
+        ("missing-name", "/transitions/0/action/0"),
+    ]
+    wrong["states"]["a"] = {"manual": True, "entry": [], "exit": [7]}
+    assert {path for code, path in problems(wrong) if code == "wrong-form"} >= {
+        "/states/a/entry", "/states/a/exit/0",
+    }  # fmt: skip
 
 
 def test_the_published_schema_is_the_one_that_is_read_by() -> None:

@@ -6,6 +6,7 @@ how values travel.
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
@@ -15,16 +16,20 @@ from forktex_core.flow.engine.results import Results
 from forktex_core.flow.engine.transaction import Transactions
 from forktex_core.flow.engine.wakeup import Notifier
 from forktex_core.flow.engine.worker import Worker
-from forktex_core.flow.errors import DefinitionError, FlowNotOpenError
+from forktex_core.flow.errors import DefinitionError, FlowNotOpenError, PayloadError
+from forktex_core.flow.inspect.stream import Streams
 from forktex_core.flow.store.base import Codec
 from forktex_core.flow.store.connection import Link, Pool
 from forktex_core.flow.store.control import ControlStore
 from forktex_core.flow.store.graphs import GraphStore
+from forktex_core.flow.store.inspection import InspectionStore
 from forktex_core.flow.store.queues import QueueStore
 from forktex_core.flow.store.retention import RetentionStore
 from forktex_core.flow.store.schedules import ScheduleStore
 from forktex_core.flow.store.store import Store
 from forktex_core.flow.workflow import Registry, Workflow, check_name, check_priority
+
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
 class Opened:
@@ -48,6 +53,8 @@ class Opened:
         self.schedules = self.store.beside(ScheduleStore)
         self.graphs = self.store.beside(GraphStore)
         self.retention = self.store.beside(RetentionStore)
+        self.inspection = self.store.beside(InspectionStore)
+        self.streams = Streams(schema, link, listen=listen)
         self.notifier = Notifier(self.store, schema)
         self.results = Results(self.store, schema, link, listen=listen)
         self.keyed_queues: set[str] = set()
@@ -55,6 +62,7 @@ class Opened:
     async def close(self) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.notifier.flush(), 5)
+        await self.streams.close()
         await self.results.close()
         await self.transactions.close()
         await self.pool.close()
@@ -116,7 +124,14 @@ class Client:
         return shape.encode(shape.validate(value, what), what, self._max_payload)
 
     def _encode_metadata(self, metadata: dict[str, Any] | None) -> str:
-        return ANY.encode(metadata or {}, "metadata", self._max_payload)
+        if not isinstance(metadata, dict | None):
+            raise PayloadError(f"metadata must be a dict, not {type(metadata).__name__!r}")
+        text = ANY.encode(metadata or {}, "metadata", self._max_payload)
+        if _NUL.search(text):
+            raise PayloadError(
+                "metadata holds a NUL character, which Postgres can't search: drop it"
+            )
+        return text
 
     def _output_shape(self, name: str, version: int) -> Shape:
         workflow = self._registry.find(name, version)
@@ -149,7 +164,9 @@ class Client:
             self._tell_of_work(sent["queue"])
             return
         for worker in self._workers:
-            worker.local_signal(run_id)
+            if worker.worker_id == sent["worker_id"]:
+                worker.local_signal(run_id)
+                return
         self._open.notifier.signalled(sent["worker_id"], run_id)
 
 

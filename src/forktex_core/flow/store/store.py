@@ -12,6 +12,9 @@ from forktex_core.flow.replay import Entry
 from forktex_core.flow.store.effects import EffectQueries, Woken, woken
 from forktex_core.flow.store.rows import Claimed, NewRun, NewRuns, Signal
 
+# The last moment that a datetime can name (year 9999): who sleeps longer sleeps for ever.
+_LATEST = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
+
 
 class Store(EffectQueries):
     """The queries of runs, journals, signals, workers and the leader."""
@@ -88,9 +91,29 @@ class Store(EffectQueries):
         """Claim due runs; journals come for those that aren't warm. Also return when it pays to ask
         again, if a queue's limit held something back.
         """
-        rows = await self._rows(
-            "claim_runs", worker, queues, lanes, slots, list(warm), list(warm.values())
+        return self._read_claims(
+            await self._rows(
+                "claim_runs", worker, queues, lanes, slots, list(warm), list(warm.values())
+            )
         )
+
+    async def wake_runs(
+        self,
+        worker: int,
+        runs: Sequence[tuple[UUID, int, int, str | None, int, str, Sequence[str]]],
+    ) -> list[Claimed]:
+        """Claim parked runs, (id, claim that parked it, seen of its inbox, key of the only wait or
+        None, number of its entry, its name, the signals that it takes) each; return those that
+        nobody claimed since, with the entry of a signal that was taken at once.
+        """
+        ids, claims, seen, keys, seqs, labels, names = zip(*sorted(runs), strict=True)
+        if self._codec is not None:  # what is journaled has to pass it
+            keys = (None,) * len(keys)
+        arrays = [_array(n) for n in names]
+        rows = await self._rows("wake_runs", worker, ids, claims, seen, keys, seqs, labels, arrays)
+        return self._read_claims(rows)[0]
+
+    def _read_claims(self, rows: list[Any]) -> tuple[list[Claimed], float | None]:
         claimed: dict[UUID, Claimed] = {}
         again = None
         for row in rows:
@@ -126,7 +149,7 @@ class Store(EffectQueries):
         stale or lost.
         """
         ids, claims, seen, due, waiting = zip(*parks, strict=True)
-        moments = [None if d is None else datetime.fromtimestamp(d, UTC) for d in due]
+        moments = [None if d is None else datetime.fromtimestamp(min(d, _LATEST), UTC) for d in due]
         rows = await self._rows("park_runs", worker, ids, claims, seen, moments, waiting)
         return {row["run_id"]: row["outcome"] for row in rows}
 
@@ -226,11 +249,15 @@ class Store(EffectQueries):
         seen: dict[UUID, int],
         *,
         lead: bool,
+        trust_locks: bool,
+        lease: timedelta,
+        grace: timedelta,
     ) -> Any:
-        """Beat, try to lead, look for due runs and missed signals."""
+        """Beat, try to lead, look for due runs, missed signals and (leading) chores."""
         return await self._row(
-            "tick", worker, lock_class, queues, lanes, list(seen), list(seen.values()), lead
-        )
+            "tick", worker, lock_class, queues, lanes, list(seen), list(seen.values()), lead,
+            trust_locks, lease, grace,
+        )  # fmt: skip
 
     async def revoked_runs(self, worker: int) -> list[UUID]:
         """Return the runs that were taken from a worker and not yet dropped there."""
@@ -248,13 +275,16 @@ class Store(EffectQueries):
         lock_class: int | None,
         *,
         trust_locks: bool,
+        predecessor: int | None,
         lease: timedelta,
         grace: timedelta,
     ) -> Any:
         """Hand on the runs of workers that are gone, tell runs whose time is up; return in_office,
         ended, queues, told_workers, told_runs, finished and schedules_due.
         """
-        return await self._row("do_chores", worker, term, lock_class, trust_locks, lease, grace)
+        return await self._row(
+            "do_chores", worker, term, lock_class, trust_locks, predecessor, lease, grace
+        )
 
     async def resign(self, worker: int) -> None:
         """Leave the leader's office."""
@@ -295,6 +325,12 @@ def journal_line(  # noqa: PLR0917 - the columns of the type, in its order
         f'({run_id},"{key}",{seq},{kind},"{name}",{failed},{text},{claim},{attempt},'
         f"{started_at!r},{at!r})"
     )
+
+
+def _array(texts: Sequence[str]) -> str:
+    """Return the literal of an array of texts."""
+    quoted = (text.replace("\\", "\\\\").replace('"', '\\"') for text in texts)
+    return "{" + ",".join(f'"{text}"' for text in quoted) + "}"
 
 
 def _doubled(text: str) -> str:
