@@ -3,9 +3,9 @@
 """A worker tells the database what it serves, and what each body is: its hash.
 
 The hashes are made in a thread, from the sources, when a worker begins, and not when a body is
-decorated: helpers and imports may stand below it by then, and a process that only starts runs parses
-nothing. A body that comes with another hash than it had under its version before is served all the
-same, for an audit is the place to refuse it; but the log says so, while its runs are still few.
+decorated: helpers and imports may stand below it by then, and a process that only starts runs
+parses nothing. A body that comes with another hash than it had under its version before is served
+all the same, for an audit is the place to refuse it; but the log says so.
 """
 
 import asyncio
