@@ -127,7 +127,7 @@ class Scheduling(Client):
         if target.workflow is not None:  # so that the leader knows it, whoever that is
             kind = target.workflow.kind
             await opened.store.register_definitions(
-                [(target.name, target.version, target.lane, kind)]
+                [(target.name, target.version, target.lane, kind, None)]
             )
         now = await opened.store.database_time()
         await opened.schedules.put_schedule(

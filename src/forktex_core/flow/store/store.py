@@ -290,9 +290,14 @@ class Store(EffectQueries):
         """Leave the leader's office."""
         await self._rows("resign", worker)
 
-    async def register_definitions(self, definitions: Sequence[tuple[str, int, str, str]]) -> None:
-        """Tell the database what this process serves."""
-        await self._rows("register_definitions", *zip(*definitions, strict=True))
+    async def register_definitions(
+        self, definitions: Sequence[tuple[str, int, str, str, str | None]]
+    ) -> list[tuple[str, int]]:
+        """Tell the database what this process serves: (workflow, version, lane, kind, hash of the
+        body) each; return those that had another hash before.
+        """
+        rows = await self._rows("register_definitions", *zip(*definitions, strict=True))
+        return [(row["workflow"], row["version"]) for row in rows]
 
 
 def journal_line(  # noqa: PLR0917 - the columns of the type, in its order
