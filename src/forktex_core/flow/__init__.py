@@ -53,9 +53,9 @@ from forktex_core.flow.graph.errors import (
     NoTransitionError,
     StateTimeoutError,
 )
+from forktex_core.flow.graph.imported import Imported
 from forktex_core.flow.graph.library import Library
 from forktex_core.flow.graph.validation import GraphError, Problem
-from forktex_core.flow.graph.xstate import Imported
 from forktex_core.flow.inspect.doctor import Diagnosis, Examination
 from forktex_core.flow.inspect.explain import Finding
 from forktex_core.flow.inspect.fleet import (

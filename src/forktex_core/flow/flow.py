@@ -16,6 +16,7 @@ from typing import Any, Concatenate, Protocol, Self, overload
 from forktex_core.flow.client import Opened
 from forktex_core.flow.context import FlowContext
 from forktex_core.flow.definitions import Defining
+from forktex_core.flow.engine.outage import Outage
 from forktex_core.flow.engine.settings import WorkerSettings
 from forktex_core.flow.engine.transaction import Transactions
 from forktex_core.flow.engine.worker import Worker
@@ -82,6 +83,7 @@ class Flow(Starting, Offering, Defining, Queueing, Scheduling, Retaining, Inspec
         self._codec = codec
         self._registry = Registry()
         self._workers: list[Worker] = []
+        self._outage = Outage()
 
     # Definitions
 
@@ -226,7 +228,9 @@ class Flow(Starting, Offering, Defining, Queueing, Scheduling, Retaining, Inspec
             )
 
     def _transactions(self, store: Store) -> Transactions:
-        return Transactions(self._dsn, store, prepared=not self._pooled, size=self._pool_size)
+        return Transactions(
+            self._dsn, store, self._outage, prepared=not self._pooled, size=self._pool_size
+        )
 
     def _link(self, purpose: str) -> Link:
         dsn = self._dsn if self._direct_dsn is None else self._direct_dsn
@@ -264,6 +268,7 @@ class Flow(Starting, Offering, Defining, Queueing, Scheduling, Retaining, Inspec
             session_lock=not self._pooled or self._direct_dsn is not None,
             on_finished=opened.results.ended_here,
             transactions=opened.transactions,
+            outage=self._outage,
             codec=self._codec,
             export=lambda: self._exporter,
         )
