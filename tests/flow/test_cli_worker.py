@@ -68,6 +68,7 @@ async def start(tmp_path: Path, service) -> AsyncIterator[Start]:
             except TimeoutError:
                 process.kill()
                 await process.wait()
+        process._transport.close()  # orphans may hold the other end of its stderr
 
 
 @pytest.fixture
