@@ -193,6 +193,18 @@ async def test_runs_begin_again_and_leave_their_history(
         assert (await command("runs", "retry", broken)).code == 0
 
 
+async def test_markup_in_values_means_nothing(shop: Flow, command: Command, sql) -> None:
+    """What users put into names and errors is shown as it is, and steers no terminal."""
+    async with shop:
+        await shop.start("order", 1, queue="[red]q[/red]", key="x")
+        await sql.execute("UPDATE run SET status = 'failed', finished_at = now(), due_at = NULL")
+        error = json.dumps({"type": "E", "message": "a [bold]\x1b[31mred\x07 one"})
+        await sql.execute("UPDATE run SET error = $1::text::json", error)
+    said = (await command("runs", "list")).out
+    assert "[red]q[/red]" in said
+    assert "a [bold]�[31mred� one" in said
+
+
 async def test_pages(shop: Flow, command: Command) -> None:
     """A page's last line leads to the next one, with the same filter and order."""
     async with shop:

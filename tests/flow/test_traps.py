@@ -187,9 +187,7 @@ async def test_a_claim_reads_the_journal_after_it_has_the_run(
             await other.execute("SELECT FROM worker WHERE id = $1 FOR UPDATE", worker)
             claim = flow._link("claims")
             store = Store(claim, schema)
-            claiming = asyncio.create_task(
-                store.claim_runs(worker, ["default"], ["body@1"], 5, {})
-            )
+            claiming = asyncio.create_task(store.claim_runs(worker, ["default"], ["body@1"], 5, {}))
             await eventually(
                 lambda: sql.fetchval(
                     "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
