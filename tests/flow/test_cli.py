@@ -4,6 +4,7 @@
 
 import asyncio
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -376,6 +377,21 @@ async def test_a_flow_is_named_in_one_way(folder, words, message) -> None:
     """An app or a database; anything else is a wrong command line."""
     done = await call(folder, "runs", "list", *words.split())
     assert (done.code, message in done.err) == (2, True), done
+
+
+async def test_an_interrupt_has_its_own_code(flow: Flow, folder, postgres, schema) -> None:
+    """A Ctrl-C while watching ends with 130, and says nothing more."""
+    async with flow:
+        pass
+    words = ["runs", "watch", "--json", "--database-url", postgres.url, "--schema", schema]
+    process = await asyncio.create_subprocess_exec(
+        PROGRAM, *words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    await asyncio.wait_for(process.stdout.readline(), 30)
+    process.send_signal(signal.SIGINT)
+    _, err = await asyncio.wait_for(process.communicate(), 30)
+    assert (process.returncode, err) == (130, b"")
 
 
 def test_help_is_light() -> None:

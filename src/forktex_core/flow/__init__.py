@@ -69,6 +69,7 @@ from forktex_core.flow.inspect.rows import Page, RecordedFailure, RunDetail, Run
 from forktex_core.flow.inspect.runs import Runs
 from forktex_core.flow.inspect.statement import Condition
 from forktex_core.flow.inspect.timeline import Attempt, Event, Timeline, WorkerLife
+from forktex_core.flow.logs import JsonLines, LogContext
 from forktex_core.flow.offering import GraphPosition, Receipt
 from forktex_core.flow.queueing import QueueState
 from forktex_core.flow.retaining import RetentionRule
@@ -107,8 +108,10 @@ __all__ = [
     "GraphPosition",
     "IllegalTransitionError",
     "Imported",
+    "JsonLines",
     "LeaderState",
     "Library",
+    "LogContext",
     "ManifestError",
     "Migration",
     "NoSchemaError",
