@@ -361,6 +361,7 @@ async def test_bytes_altered_on_their_way_in(
     with pytest.raises(ChecksumMismatch) as failure:
         await through.put("altered", os.urandom(size))
     assert (failure.value.bucket, failure.value.key) == (through.bucket, "altered")
+    assert gate.count("POST", "uploadId=") == 0  # the part itself is refused, not the completion
     assert not await through.exists("altered")
     assert pending(s3, through.bucket) == []
 
