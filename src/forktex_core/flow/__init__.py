@@ -58,6 +58,7 @@ from forktex_core.flow.graph.errors import (
 from forktex_core.flow.graph.imported import Imported
 from forktex_core.flow.graph.library import Library
 from forktex_core.flow.graph.validation import GraphError, Problem
+from forktex_core.flow.logs import JsonLines, LogContext
 from forktex_core.flow.offering import GraphPosition, Receipt
 from forktex_core.flow.queueing import QueueState
 from forktex_core.flow.retaining import RetentionRule
@@ -134,8 +135,10 @@ __all__ = [
     "GraphPosition",
     "IllegalTransitionError",
     "Imported",
+    "JsonLines",
     "LeaderState",
     "Library",
+    "LogContext",
     "ManifestError",
     "Migration",
     "NoSchemaError",

@@ -34,6 +34,7 @@ from forktex_core.flow.engine.outage import Outage
 from forktex_core.flow.engine.outcome import Outcome, error_text
 from forktex_core.flow.engine.pruning import Exporter, Prune
 from forktex_core.flow.engine.pulse import Clock, Pulse, identify
+from forktex_core.flow.engine.registering import register
 from forktex_core.flow.engine.results import RunEnd
 from forktex_core.flow.engine.revoking import Revoking
 from forktex_core.flow.engine.settings import WorkerSettings
@@ -294,8 +295,7 @@ class Worker(Host):
     # Lives
 
     async def _register(self) -> None:
-        if known := [(w.name, w.version, w.lane, w.kind) for w in self.registry]:
-            await self._pool_store.register_definitions(known)
+        await register(self._pool_store, self.registry)
         await self._pulse.begin()
 
     def _worker_id(self) -> int:

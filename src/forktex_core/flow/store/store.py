@@ -12,6 +12,9 @@ from forktex_core.flow.replay import Entry
 from forktex_core.flow.store.effects import EffectQueries, Woken, woken
 from forktex_core.flow.store.rows import Claimed, NewRun, NewRuns, Signal
 
+# The last moment that a datetime can name (year 9999): who sleeps longer sleeps for ever.
+_LATEST = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
+
 
 class Store(EffectQueries):
     """The queries of runs, journals, signals, workers and the leader."""
@@ -146,7 +149,7 @@ class Store(EffectQueries):
         stale or lost.
         """
         ids, claims, seen, due, waiting = zip(*parks, strict=True)
-        moments = [None if d is None else datetime.fromtimestamp(d, UTC) for d in due]
+        moments = [None if d is None else datetime.fromtimestamp(min(d, _LATEST), UTC) for d in due]
         rows = await self._rows("park_runs", worker, ids, claims, seen, moments, waiting)
         return {row["run_id"]: row["outcome"] for row in rows}
 
@@ -287,9 +290,14 @@ class Store(EffectQueries):
         """Leave the leader's office."""
         await self._rows("resign", worker)
 
-    async def register_definitions(self, definitions: Sequence[tuple[str, int, str, str]]) -> None:
-        """Tell the database what this process serves."""
-        await self._rows("register_definitions", *zip(*definitions, strict=True))
+    async def register_definitions(
+        self, definitions: Sequence[tuple[str, int, str, str, str | None]]
+    ) -> list[tuple[str, int]]:
+        """Tell the database what this process serves: (workflow, version, lane, kind, hash of the
+        body) each; return those that had another hash before.
+        """
+        rows = await self._rows("register_definitions", *zip(*definitions, strict=True))
+        return [(row["workflow"], row["version"]) for row in rows]
 
 
 def journal_line(  # noqa: PLR0917 - the columns of the type, in its order
