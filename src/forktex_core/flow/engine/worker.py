@@ -43,6 +43,7 @@ from forktex_core.flow.replay import Entry
 from forktex_core.flow.store.base import Codec
 from forktex_core.flow.store.connection import Link
 from forktex_core.flow.store.effects import Effect, NewValue, Woken
+from forktex_core.flow.store.passage import Passage
 from forktex_core.flow.store.retention import RetentionStore
 from forktex_core.flow.store.rows import Claimed, Signal
 from forktex_core.flow.store.schedules import ScheduleStore
@@ -74,6 +75,7 @@ class Worker(Host):
         on_finished: Callable[[list[UUID]], None],
         transactions: Transactions,
         codec: Codec | None = None,
+        passage: Passage | None = None,
         export: Callable[[], Exporter | None] = lambda: None,
     ) -> None:
         self.settings = settings
@@ -89,12 +91,13 @@ class Worker(Host):
         self._links = {
             purpose: link(purpose) for purpose in ("pulse", "claims", "journal", "endings")
         }
-        stores = {name: Store(link, schema, codec) for name, link in self._links.items()}
+        stores = {name: Store(link, schema, codec, passage) for name, link in self._links.items()}
         self._claim_store = stores["claims"]
         self._identity = _identify(settings, registry)
         self._pulse = Pulse(
             self._links["pulse"], schema, self._identity, self._clock,
             session_lock=session_lock, on_notify=self._heard, on_new_life=self._new_life,
+            passage=passage,
         )  # fmt: skip
         self._leader = self._candidate(schema, export, session_lock=session_lock)
         self._journal = JournalWriter(stores["journal"], self._worker_id, self.lost, self.woken)
