@@ -4,6 +4,7 @@
 machines on the same log.
 """
 
+from forktex_core.flow.acting import ActingFlow
 from forktex_core.flow.children import ChildHandle
 from forktex_core.flow.context import FlowContext
 from forktex_core.flow.control import Unserved
@@ -18,6 +19,8 @@ from forktex_core.flow.definitions import (
 from forktex_core.flow.engine.pruning import ExportedRun
 from forktex_core.flow.engine.settings import WorkerSettings
 from forktex_core.flow.errors import (
+    AccessDeniedError,
+    ChangeRefusedError,
     ContextMisuseError,
     DatabaseUnavailableError,
     DefinitionError,
@@ -43,6 +46,17 @@ from forktex_core.flow.errors import (
     UnknownScheduleError,
     UnknownWorkflowError,
 )
+from forktex_core.flow.extending import SYSTEM
+from forktex_core.flow.extension import (
+    Action,
+    Change,
+    Column,
+    Condition,
+    FlowExtension,
+    RunDraft,
+    RunView,
+    TransitionConnection,
+)
 from forktex_core.flow.flow import Flow
 from forktex_core.flow.graph.condition import ConditionError
 from forktex_core.flow.graph.definition import Graph, State, Transition
@@ -61,11 +75,20 @@ from forktex_core.flow.retry import Retry
 from forktex_core.flow.scheduling import Schedule
 from forktex_core.flow.shown import Progress
 from forktex_core.flow.step_context import StepContext
+from forktex_core.flow.tenants import TenantExtension, install_row_security
 from forktex_core.flow.transitions import IllegalTransitionError
 from forktex_core.flow.workflow import Step, StepOptions, Workflow
 
 __all__ = [
+    "SYSTEM",
+    "AccessDeniedError",
+    "ActingFlow",
+    "Action",
+    "Change",
+    "ChangeRefusedError",
     "ChildHandle",
+    "Column",
+    "Condition",
     "ConditionError",
     "ContextMisuseError",
     "DatabaseUnavailableError",
@@ -75,6 +98,7 @@ __all__ = [
     "Flow",
     "FlowContext",
     "FlowError",
+    "FlowExtension",
     "FlowNotOpenError",
     "Graph",
     "GraphConflictError",
@@ -101,11 +125,13 @@ __all__ = [
     "Retry",
     "RunCancelled",
     "RunConflictError",
+    "RunDraft",
     "RunFailed",
     "RunFinishedError",
     "RunHalted",
     "RunNotFoundError",
     "RunTimeout",
+    "RunView",
     "Schedule",
     "SchemaTooNewError",
     "SourceNotFoundError",
@@ -118,10 +144,13 @@ __all__ = [
     "StepOptions",
     "StepTimeout",
     "StoredGraph",
+    "TenantExtension",
     "Transition",
+    "TransitionConnection",
     "UnknownScheduleError",
     "UnknownWorkflowError",
     "Unserved",
     "WorkerSettings",
     "Workflow",
+    "install_row_security",
 ]

@@ -85,7 +85,7 @@ class Opened:
     def seen_by(self, view: View) -> "Opened":
         """Return the same connections, with queries as a principal's view has them."""
         seen = copy.copy(self)
-        seen._bind(self.store.seen_by(view))
+        seen._bind(self.store.seen_by(view))  # noqa: SLF001 - of the same class
         return seen
 
     async def close(self) -> None:

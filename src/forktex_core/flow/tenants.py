@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """Tenants on one Flow: what belongs to an organisation is there for its principals alone.
 
-Two walls. The first is the extension: a column ``org_id`` on every run, which every lookup, list and
-count of a principal carries as a condition; a namespace for names; a policy that says what its role
-may do. The second is Postgres itself: row-level security for the role that the service's requests
-run on, by a setting of each transaction. It doesn't know of the first, so a condition that somebody
-forgets shows nothing.
+Two walls. The first is the extension: a column ``org_id`` on every run, which every lookup, list
+and count of a principal carries as a condition; a namespace for names; a policy that says what its
+role may do. The second is Postgres itself: row-level security for the role that the service's
+requests run on, by a setting of each transaction. It doesn't know of the first: where somebody
+forgets a condition, it shows nothing of others.
 """
 
 import logging
@@ -18,7 +18,7 @@ from uuid import UUID
 import asyncpg
 
 from forktex_core.flow.errors import AccessDeniedError, DefinitionError
-from forktex_core.flow.extending import settled
+from forktex_core.flow.extending import SYSTEM, settled
 from forktex_core.flow.extension import Action, Column, Condition, RunDraft, RunView
 from forktex_core.flow.store.connection import connect, plain_dsn
 from forktex_core.flow.store.parts import part
@@ -69,8 +69,6 @@ class TenantExtension:
 
     def on_start(self, draft: RunDraft) -> None:
         """Put the organisation into the run. What the service itself starts has none."""
-        from forktex_core.flow.extending import SYSTEM
-
         if draft.principal is not SYSTEM:
             draft.columns["org_id"] = self._org(draft.principal)
 

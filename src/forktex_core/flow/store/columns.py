@@ -129,7 +129,8 @@ class _Columns:
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
         lock, name = self._connection, f"forktex_flow columns:{self._schema}"
-        while not await lock.fetchval("SELECT pg_try_advisory_lock(hashtextextended($1, 0))", name):
+        query = "SELECT pg_try_advisory_lock(hashtextextended($1, 0))"
+        while not await lock.fetchval(query, name):  # noqa: ASYNC110 - the lock is the database's
             await asyncio.sleep(_PAUSE)
         try:
             yield
