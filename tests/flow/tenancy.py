@@ -27,6 +27,7 @@ from tests.conftest import Database, execute
 from tests.waiting import eventually
 
 library = Library()
+PARTS = ("journal", "signal", "published")
 
 
 @dataclass(frozen=True)
@@ -209,8 +210,8 @@ async def everything_of(sql: asyncpg.Connection, world: World) -> dict[str, list
     ]
     found = {
         table: await sql.fetch(f"SELECT * FROM {table} WHERE {by} = ANY ($1) ORDER BY 1, 2", runs)
-        for table, by in (("run", "id"), ("journal", "run_id"), ("signal", "run_id"), ("published", "run_id"))
-    }  # fmt: skip
+        for table, by in {"run": "id", **dict.fromkeys(PARTS, "run_id")}.items()
+    }
     for table in ("schedule", "graph", "graph_version", "queue", "retention"):
         found[table] = await sql.fetch(
             f"SELECT to_jsonb(x) - 'cursor' - 'starts' FROM {table} x ORDER BY 1"
