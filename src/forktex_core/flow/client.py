@@ -277,7 +277,9 @@ class Client:
             self._tell_of_work(sent["queue"])
             return
         for worker in self._workers:
-            worker.local_signal(run_id)
+            if worker.worker_id == sent["worker_id"]:
+                worker.local_signal(run_id)
+                return
         self._open.notifier.signalled(sent["worker_id"], run_id)
 
 

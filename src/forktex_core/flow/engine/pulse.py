@@ -15,6 +15,7 @@ import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -113,13 +114,23 @@ class Pulse:
         self.worker_id = row["id"]
         self._on_new_life(self.worker_id)
 
-    async def tick(self, seen: dict[UUID, int], *, lead: bool) -> Any:
+    async def tick(
+        self,
+        seen: dict[UUID, int],
+        *,
+        lead: bool,
+        trust_locks: bool,
+        lease: timedelta,
+        grace: timedelta,
+    ) -> Any:
         """Beat once; return the row of the tick. An ended life has ``alive`` false."""
         i = self._identity
         sent = time.monotonic()
-        row = await asyncio.wait_for(
-            self._store.tick(self.worker_id, self._class, i.queues, i.lanes, seen, lead=lead), 10
-        )
+        asked = self._store.tick(
+            self.worker_id, self._class, i.queues, i.lanes, seen,
+            lead=lead, trust_locks=trust_locks, lease=lease, grace=grace,
+        )  # fmt: skip
+        row = await asyncio.wait_for(asked, 10)
         self._clock.observe(sent, row["now"].timestamp(), time.monotonic())
         return row
 

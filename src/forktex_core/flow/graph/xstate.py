@@ -14,7 +14,6 @@ from typing import Any
 
 from forktex_core.flow.errors import DefinitionError
 from forktex_core.flow.graph.definition import Graph
-from forktex_core.flow.graph.document import from_json, load
 from forktex_core.flow.graph.library import Library
 from forktex_core.flow.graph.validation import Problem, pointer
 
@@ -39,6 +38,8 @@ class Imported:
 
     def graph(self, library: Library | None = None) -> Graph:
         """Return the graph; raise GraphError with what is wrong with it, unknown names included."""
+        from forktex_core.flow.graph.document import from_json
+
         return from_json(json.dumps(self.document), library)
 
 
@@ -49,6 +50,8 @@ def from_xstate(text: str | bytes) -> Imported:
         GraphError: it is no JSON, too large or nested too deeply.
         DefinitionError: it is no machine.
     """
+    from forktex_core.flow.graph.document import load
+
     machine = load(text)
     if not isinstance(machine, dict) or not isinstance(machine.get("states"), dict):
         raise DefinitionError("it is no XState machine: an object with 'states' was expected")

@@ -52,6 +52,7 @@ CREATE TABLE {schema}.run (
                     ('pending', 'running', 'waiting', 'paused', 'succeeded', 'failed', 'cancelled')),
     due_at          timestamptz,
     worker_id       bigint,
+    warm_by         bigint,                              -- the worker that parked it last, and may have it in memory
     claim           integer NOT NULL DEFAULT 0,
     signal_seq      bigint NOT NULL DEFAULT 0,
     input           json,
