@@ -17,6 +17,7 @@ from forktex_core.flow.store.view import Rendered, View
 # What may change the status of a run, or make one. A test watches everything else.
 CHANGING = frozenset({
     "insert_run", "insert_runs", "insert_runs_array", "send_signal", "put_signals", "claim_runs",
+    "wake_runs",
     "park_runs", "finish_runs", "continue_runs", "release_runs", "end_worker", "do_chores",
     "append_effects", "pause_run", "resume_run", "rewind_run", "fork_run", "move_run",
     "start_scheduled", "fire_schedule",
