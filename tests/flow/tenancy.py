@@ -103,6 +103,14 @@ class World:
     runs: dict[str, UUID] = field(default_factory=dict)
 
     @property
+    def forgetful(self) -> bool:
+        """Whether the first wall has fallen."""
+        return any(
+            isinstance(hook.__self__, ForgetfulExtension)
+            for hook in self.clients._extensions._visible
+        )
+
+    @property
     def system(self) -> ActingFlow:
         return self.service.as_(SYSTEM)
 

@@ -20,12 +20,15 @@ from forktex_core.flow import (
     SYSTEM,
     AccessDeniedError,
     ActingFlow,
+    Condition,
     Flow,
     GraphNotFoundError,
     RunNotFoundError,
     UnknownScheduleError,
 )
 from forktex_core.flow.definitions import Definitions
+from forktex_core.flow.inspect.fleet import Fleet
+from forktex_core.flow.inspect.runs import Runs
 from tests.flow.tenancy import User, World, a_world, everything_of, library, mail, statements
 
 WALLS = ["first", "second", "both"]
@@ -72,6 +75,10 @@ UPON_RUNS: dict[str, Callable[[ActingFlow, UUID], Awaitable[Any]]] = {
     "progress": lambda f, r: f.progress(r),
     "offer_signal": lambda f, r: f.offer_signal(r, "advance", timeout=1),
     "graph_position": lambda f, r: f.graph_position(r),
+    "runs.get": lambda f, r: f.runs.get(r),
+    "runs.timeline": lambda f, r: f.runs.timeline(r),
+    "runs.explain": lambda f, r: f.runs.explain(r),
+    "runs.stream": lambda f, r: anext(f.runs.stream(r)),
 }
 
 
@@ -174,9 +181,12 @@ async def queues_belong_to_the_service(w: World) -> None:
             lambda q: w.mine.queue(q, concurrency=1),
             w.mine.pause_queue,
             w.mine.resume_queue,
-            lambda _q: w.mine.queues(),
         ):
             await refused(call(name), w)
+    if w.forgetful:  # limits are shown then, but nobody else's runs are counted
+        assert [q.running for q in await w.mine.queues()] == [0]
+    else:
+        await refused(w.mine.queues(), w)
     assert [q.name for q in await w.system.queues()] == ["default"]
 
 
@@ -281,11 +291,62 @@ async def foreign_namespaces_are_empty(w: World) -> None:
     ]
 
 
-@attack("definitions")
-async def definitions_act_as_their_flow_does(w: World) -> None:
-    """Of the Flow itself they are shut."""
+@attack("runs.page", "runs.first", "runs.count", "runs.summary")
+async def lists_show_ones_own(w: World) -> None:
+    """Whatever is asked for, in whatever order, behind whatever cursor: another's runs are not
+    listed and not counted; one's own are, under the names that were given.
+    """
+    mine, theirs = w.mine.runs, w.theirs.runs
+    wanted = [
+        mine,
+        *(mine.order_by(order) for order in ("created", "finished", "-finished")),
+        mine.where(status=["succeeded", "failed", "waiting"]),
+        mine.where(columns={"org_id": w.victim.org_id}),
+        mine.where(parent=w.runs["parent"]),
+        mine.where(idempotency_key="order-1"),
+        mine.where(idempotency_key=f"@{w.victim.org_id}/order-1"),
+        mine.where(key=["customer", f"@{w.victim.org_id}/customer"]),
+        mine.where(schedule="nightly"),
+        mine.restricted(Condition("true")),
+    ]
+    for runs in wanted:
+        assert (await runs.page()).runs == []
+        assert await runs.first() is None
+        assert await runs.count() == await runs.count(at_most=3) == 0
+        assert (await runs.summary()).cells == []
+        assert [run async for run in runs] == []
+    own = await w.mine.start("double", 1, idempotency_key="order-1", key="customer")
+    (shown,) = (await mine.where(idempotency_key="order-1", key="customer").page()).runs
+    assert (shown.id, shown.idempotency_key, shown.key) == (own, "order-1", "customer")
+    first = await theirs.page(1)
+    assert len(first.runs) == 1
+    assert [r.id for r in (await mine.page(after=first.next)).runs] in ([], [own])
+    assert await mine.count() == 1
+    assert await theirs.count() == len([run async for run in theirs])
+    assert await w.system.runs.count() == await theirs.count() + 2
+
+
+@attack("fleet.workers", "fleet.leader", "fleet.definitions", "fleet.queues")
+async def the_fleet_belongs_to_the_service(w: World) -> None:
+    """Who works, and how much there is to do, is not a tenant's to know."""
+    fleet = w.mine.fleet
+    for call in (fleet.workers(), fleet.leader(), fleet.definitions(), fleet.queues()):
+        if w.forgetful:
+            await outcome(call)
+        else:
+            await refused(call, w)
+    assert await w.system.fleet.workers()
+
+
+@attack("definitions", "runs", "fleet", "runs.where", "runs.order_by", "runs.restricted")
+async def parts_act_as_their_flow_does(w: World) -> None:
+    """Of the Flow itself they are shut, however the question is put together."""
+    runs = w.clients.runs.where(status="failed").order_by("created").restricted(Condition("true"))
+    for call in (w.clients.definitions.list("x"), runs.page(), w.clients.fleet.workers()):
+        with pytest.raises(AccessDeniedError, match="as_"):
+            await call
     with pytest.raises(AccessDeniedError, match="as_"):
-        await w.clients.definitions.list("x")
+        await anext(w.clients.runs.stream(w.runs["done"]))
 
 
 async def refused(call: Awaitable[Any], w: World) -> None:
@@ -312,17 +373,19 @@ def test_every_public_call_has_an_attack() -> None:
     """A new public method of what acts for a principal, or of a part of it, without an attack here
     turns this red.
     """
-    parts = {"definitions": Definitions}
+    parts = {"definitions": Definitions, "runs": Runs, "fleet": Fleet}
     found = public(ActingFlow).union(*(public(k, f"{n}.") for n, k in parts.items()))
     assert found == {*UPON_RUNS, *ATTACKS}
 
 
 def test_every_public_call_has_a_gate() -> None:
     """Nothing public of them lacks the decorator; parts are reached by properties."""
-    for kind in (ActingFlow, Definitions):
+    questions = {"where", "order_by", "restricted"}  # they ask for nothing yet
+    for kind in (ActingFlow, Definitions, Runs, Fleet):
         for name, member in inspect.getmembers(kind):
-            if not name.startswith("_") and not isinstance(member, property):
-                assert hasattr(member, "action"), f"{kind.__name__}.{name}"
+            if name.startswith("_") or isinstance(member, property) or name in questions:
+                continue
+            assert hasattr(member, "action"), f"{kind.__name__}.{name}"
 
 
 def test_a_flow_has_no_other_calls() -> None:

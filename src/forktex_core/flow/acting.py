@@ -8,6 +8,7 @@ from forktex_core.flow.client import Opened
 from forktex_core.flow.definitions import Defining
 from forktex_core.flow.errors import AccessDeniedError
 from forktex_core.flow.extension import Action
+from forktex_core.flow.inspect.inspecting import Inspecting
 from forktex_core.flow.offering import Offering
 from forktex_core.flow.queueing import Queueing
 from forktex_core.flow.retaining import Retaining
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from forktex_core.flow.flow import Flow
 
 
-class ActingFlow(Starting, Offering, Defining, Queueing, Scheduling, Retaining):
+class ActingFlow(Starting, Offering, Defining, Queueing, Scheduling, Retaining, Inspecting):
     """The calls of a Flow, made on behalf of a principal. Get it as ``flow.as_(principal)``: for
     each request, say. It costs no I/O, and there is nothing to close.
 

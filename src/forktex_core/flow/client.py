@@ -22,11 +22,13 @@ from forktex_core.flow.errors import AccessDeniedError, DefinitionError, FlowNot
 from forktex_core.flow.extending import Extensions
 from forktex_core.flow.extension import Action, RunDraft, RunView
 from forktex_core.flow.gate import check
+from forktex_core.flow.inspect.stream import Streams
 from forktex_core.flow.session import SessionStatements
 from forktex_core.flow.store.base import Codec
 from forktex_core.flow.store.connection import Link, Pool
 from forktex_core.flow.store.control import ControlStore
 from forktex_core.flow.store.graphs import GraphStore
+from forktex_core.flow.store.inspection import InspectionStore
 from forktex_core.flow.store.passage import Passage
 from forktex_core.flow.store.queues import QueueStore
 from forktex_core.flow.store.retention import RetentionStore
@@ -62,6 +64,7 @@ class Opened:
         self._bind(Store(pool, schema, codec, passage))
         self._watching = watching
         self.transactions = transactions(self.store.through(self.engine_passage))
+        self.streams = Streams(schema, link, listen=listen)
         self.notifier = Notifier(self.store, schema)
         self.results = Results(self.store, schema, link, listen=listen)
         self.keyed_queues: set[str] = set()
@@ -81,6 +84,7 @@ class Opened:
         self.schedules = store.beside(ScheduleStore)
         self.graphs = store.beside(GraphStore)
         self.retention = store.beside(RetentionStore)
+        self.inspection = store.beside(InspectionStore)
 
     def seen_by(self, view: View) -> "Opened":
         """Return the same connections, with queries as a principal's view has them."""
@@ -91,6 +95,7 @@ class Opened:
     async def close(self) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.notifier.flush(), 5)
+        await self.streams.close()
         await self.results.close()
         if self._watching is not None:
             await self._watching.close()

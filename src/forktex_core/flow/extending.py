@@ -90,12 +90,14 @@ class Extensions:
             return None
         texts: list[str] = []
         parameters: list[Any] = []
+        indexed = False
         for hook in self._visible:
             found = hook(principal)
             if found is not None:
                 texts.append(f"({found.at('{row}', len(parameters) + 1)})")
                 parameters.extend(found.parameters)
-        return Condition(" AND ".join(texts), tuple(parameters)) if texts else None
+                indexed = indexed or found.indexed
+        return Condition(" AND ".join(texts), tuple(parameters), indexed) if texts else None
 
     def namespace(self, principal: Any) -> str | None:
         """Return the space of a principal's names, by the first extension that has one."""

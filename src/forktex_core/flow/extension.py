@@ -20,7 +20,7 @@ type Action = Literal[
     "start", "read", "list", "signal", "cancel", "pause", "resume", "retry", "rewind", "fork",
     "queue.read", "queue.change", "schedule.read", "schedule.change", "schedule.trigger",
     "definition.read", "definition.change", "definition.migrate",
-    "retention.read", "retention.change",
+    "retention.read", "retention.change", "fleet.read",
 ]  # fmt: skip
 
 _TYPES: dict[type, str] = {
@@ -105,10 +105,12 @@ class Condition:
             asked of runs and of schedules: it may use the extensions' columns, and workflow,
             version, queue, priority and metadata.
         parameters: the parameters' values. Never write values into the text itself.
+        indexed: it says what an indexed column is equal to: lists begin there.
     """
 
     sql: str
     parameters: tuple[Any, ...] = ()
+    indexed: bool = False
 
     def at(self, row: str, first: int = 1) -> str:
         """Return the SQL for rows called ``row``, its parameters numbered from ``first``."""

@@ -24,6 +24,7 @@ from forktex_core.flow.errors import DefinitionError
 from forktex_core.flow.extending import Extensions
 from forktex_core.flow.extension import AnyExtension
 from forktex_core.flow.graph.definition import Graph
+from forktex_core.flow.inspect.inspecting import Inspecting
 from forktex_core.flow.offering import Offering
 from forktex_core.flow.queueing import Queueing
 from forktex_core.flow.retaining import Retaining
@@ -32,8 +33,9 @@ from forktex_core.flow.scheduling import Scheduling
 from forktex_core.flow.starting import Starting
 from forktex_core.flow.store.base import Codec
 from forktex_core.flow.store.columns import add_columns
-from forktex_core.flow.store.connection import Link, Pool, connect, plain_dsn
-from forktex_core.flow.store.migrate import migrate
+from forktex_core.flow.store.connection import Link, Pool, address, connect, plain_dsn
+from forktex_core.flow.store.migrate import check
+from forktex_core.flow.store.migrate import migrate as bring_up
 from forktex_core.flow.store.store import Store
 from forktex_core.flow.workflow import (
     CANCEL_GRACE,
@@ -45,7 +47,7 @@ from forktex_core.flow.workflow import (
 )
 
 
-class Flow(Starting, Offering, Defining, Queueing, Scheduling, Retaining):
+class Flow(Starting, Offering, Defining, Queueing, Scheduling, Retaining, Inspecting):
     """Durable execution on one Postgres schema.
 
     Args:
@@ -190,12 +192,18 @@ class Flow(Starting, Offering, Defining, Queueing, Scheduling, Retaining):
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def open(self) -> None:
+    async def open(self, *, migrate: bool = True) -> None:
         """Connect, and bring the schema to this release's version. Does nothing when open already.
+
+        Args:
+            migrate: False changes nothing, and refuses a schema of another version: for tools
+                that look at a database which is not theirs to change.
 
         Raises:
             DatabaseUnavailableError: the database can't be reached.
             SchemaTooNewError: a newer release migrated it.
+            NoSchemaError, SchemaTooOldError: there is none, or an older one, and ``migrate`` is
+                False.
         """
         if self._opened is not None:
             return
@@ -203,12 +211,11 @@ class Flow(Starting, Offering, Defining, Queueing, Scheduling, Retaining):
         dsn = self._direct_dsn or self._dsn
         connection = await connect(dsn, "forktex-flow migrate", session=session)
         try:
-            await migrate(connection, self.schema)
-            if self._extensions.columns or self._extensions.watches:
-                await add_columns(
-                    connection, self.schema, self._extensions.columns,
-                    watched=self._extensions.watches, session=session,
-                )  # fmt: skip
+            if migrate:
+                await bring_up(connection, self.schema)
+                await self._add_columns(connection, session=session)
+            else:
+                await check(connection, self.schema, address(dsn))
         finally:
             await connection.close()
         pool = Pool(self._dsn, self._pool_size, "forktex-flow", prepared=not self._pooled)
@@ -235,6 +242,14 @@ class Flow(Starting, Offering, Defining, Queueing, Scheduling, Retaining):
                 ResourceWarning,
                 stacklevel=2,
             )
+
+    async def _add_columns(self, connection: Any, *, session: bool) -> None:
+        extensions = self._extensions
+        if extensions.columns or extensions.watches:
+            await add_columns(
+                connection, self.schema, extensions.columns,
+                watched=extensions.watches, session=session,
+            )  # fmt: skip
 
     def _transactions(self, store: Store) -> Transactions:
         return Transactions(self._dsn, store, prepared=not self._pooled, size=self._pool_size)

@@ -12,6 +12,7 @@ What a principal may not see is not found: the same error, by the same statement
 there. A run that it may read but not act upon is an AccessDeniedError.
 """
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Callable
@@ -44,17 +45,39 @@ def guarded[F: Callable[..., Any]](action: Action) -> Callable[[F], F]:
     def decorate(fn: F) -> F:
         code = fn.__code__
         of_run = "run_id" in code.co_varnames[: code.co_argcount]
-
-        @functools.wraps(fn)
-        def gate(self: Guarded, *args: Any, **kwargs: Any) -> Any:
-            if not self._client._extensions.guards:  # noqa: SLF001 - the gate is a part of it
-                return fn(self, *args, **kwargs)
-            return _pass(fn, action, self, args, kwargs, of_run=of_run)
-
+        if inspect.isasyncgenfunction(fn):
+            gate = _stream_gate(fn, action, of_run=of_run)
+        else:
+            gate = inspect.markcoroutinefunction(_call_gate(fn, action, of_run=of_run))
+        gate = functools.wraps(fn)(gate)
         gate.action = action  # type: ignore[attr-defined]
-        return cast("F", inspect.markcoroutinefunction(gate))
+        return cast("F", gate)
 
     return decorate
+
+
+def _call_gate(fn: Any, action: Action, *, of_run: bool) -> Callable[..., Any]:
+    def gate(self: Guarded, *args: Any, **kwargs: Any) -> Any:
+        if not self._client._extensions.guards:  # noqa: SLF001 - the gate is a part of it
+            return fn(self, *args, **kwargs)
+        return call(self, args, kwargs)
+
+    async def call(owner: Guarded, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return await fn(await _pass(action, owner, args, kwargs, of_run=of_run), *args, **kwargs)
+
+    return gate
+
+
+def _stream_gate(fn: Any, action: Action, *, of_run: bool) -> Callable[..., Any]:
+    async def gate(self: Guarded, *args: Any, **kwargs: Any) -> Any:
+        owner = self
+        if self._client._extensions.guards:  # noqa: SLF001 - the gate is a part of it
+            owner = await _pass(action, self, args, kwargs, of_run=of_run)
+        async with contextlib.aclosing(fn(owner, *args, **kwargs)) as found:
+            async for item in found:
+                yield item
+
+    return gate
 
 
 def of_process[F: Callable[..., Any]](fn: F) -> F:
@@ -73,16 +96,16 @@ def of_process[F: Callable[..., Any]](fn: F) -> F:
 
 
 async def _pass(
-    fn: Callable[..., Any], action: Action, owner: Guarded, args: tuple[Any, ...],
-    kwargs: dict[str, Any], *, of_run: bool,
-) -> Any:  # fmt: skip
+    action: Action, owner: Guarded, args: tuple[Any, ...], kwargs: dict[str, Any], *, of_run: bool
+) -> Any:
+    """Return the object on which the call may go on."""
     passed = owner._client._passed(action)  # noqa: SLF001 - the gate is a part of it
     if of_run and (args or "run_id" in kwargs):
         run_id = as_run_id(args[0] if args else kwargs["run_id"])
         await check_run(passed, action, run_id, kwargs.get("session"))
     elif action != "start":
         await check(passed, action)
-    return await fn(owner._on(passed), *args, **kwargs)  # noqa: SLF001 - the gate is a part of it
+    return owner._on(passed)  # noqa: SLF001 - the gate is a part of it
 
 
 async def check(passed: "Client", action: Action, run: RunView | None = None) -> None:

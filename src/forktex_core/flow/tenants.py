@@ -29,7 +29,9 @@ type Policy = Callable[[Action, Any, RunView | None], Awaitable[bool] | bool]
 _logger = logging.getLogger("forktex_core.flow.migrate")
 SETTING = "forktex_flow.org_id"
 # What belongs to no tenant: the service's own, whatever a policy says.
-_SHARED = frozenset({"queue.read", "queue.change", "retention.read", "retention.change"})
+_SHARED = frozenset(
+    {"queue.read", "queue.change", "retention.read", "retention.change", "fleet.read"}
+)
 
 
 class TenantExtension:
@@ -81,7 +83,7 @@ class TenantExtension:
 
     def visible(self, principal: Any) -> Condition:
         """The organisation's own runs and schedules."""
-        return Condition("{row}.org_id = $1", (self._org(principal),))
+        return Condition("{row}.org_id = $1", (self._org(principal),), indexed=True)
 
     def namespace(self, principal: Any) -> str:
         """The organisation's id."""

@@ -336,6 +336,7 @@ class Execution:
             self._fault = self._fault or error
             return
         self._open[call.key] = call
+        call.asked = self._loop.now
         if recorded is None:
             self._new.append(call)
 
@@ -543,7 +544,7 @@ class Execution:
     def entry(self, call: Operation, failed: bool, value: str | None) -> Entry:
         """Return an entry that completes a call."""
         attempt, started = (
-            (call.attempt, call.started) if isinstance(call, StepCall) else (1, self.host.now())
+            (call.attempt, call.started) if isinstance(call, StepCall) else (1, call.asked)
         )
         return Entry(
             call.key, 0, call.kind, call.name, failed, value, self.claim, attempt, started, 0

@@ -33,7 +33,8 @@ from forktex_core.flow.store.parts import part
 from forktex_core.flow.store.sql import quote_identifier
 
 _logger = logging.getLogger("forktex_core.flow.migrate")
-_TABLES = {"run": "id", "schedule": "name"}  # with what an index goes on after the column
+# With what an index goes on after the column: what lists are ordered by.
+_TABLES = {"run": "created_at, id", "schedule": "name"}
 _TRIGGERS = ("run_noted_insert", "run_noted_update")
 _LOCK_TIMEOUT = "300ms"
 _PAUSE = 0.5

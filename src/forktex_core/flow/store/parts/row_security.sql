@@ -15,8 +15,7 @@ SELECT type FROM {schema}.extension_column WHERE name = 'org_id'
 SELECT c.relname::text AS name, CASE
            WHEN c.relname IN ('run', 'schedule') THEN 'own_rows'
            WHEN c.relname IN ('graph', 'graph_version') THEN 'own_namespace'
-           WHEN c.relname IN ('definition', 'worker') THEN 'shared_rows'
-           WHEN c.relname = 'queue' THEN 'new_rows'
+           WHEN c.relname IN ('definition', 'worker', 'leader', 'queue') THEN 'shared_rows'
            WHEN c.relname IN ('migration', 'extension_column') THEN 'bookkeeping'
            WHEN EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'run_id') THEN 'rows_of_runs'
        END AS kind
@@ -52,10 +51,6 @@ CREATE POLICY tenant ON {schema}.{table} TO {role} USING (EXISTS (SELECT 1 FROM 
 -- What workers serve is nobody's secret among tenants; but somebody has to ask.
 CREATE POLICY tenant ON {schema}.{table} TO {role} USING (nullif(current_setting({setting}, true), '') IS NOT NULL)
 
--- name: new_rows
-CREATE POLICY tenant ON {schema}.{table} FOR INSERT TO {role}
-WITH CHECK (nullif(current_setting({setting}, true), '') IS NOT NULL)
-
 -- name: bookkeeping
 -- Read when a Flow is opened, before anybody asks for anything.
 CREATE POLICY tenant ON {schema}.{table} FOR SELECT TO {role} USING (true)
@@ -69,8 +64,9 @@ GRANT SELECT, INSERT, DELETE ON {schema}.journal TO {role};
 GRANT SELECT, INSERT, UPDATE, DELETE ON {schema}.signal, {schema}.schedule TO {role};
 GRANT SELECT, INSERT ON {schema}.graph_version TO {role};
 GRANT SELECT ON {schema}.published, {schema}.migration, {schema}.extension_column TO {role};
-GRANT SELECT (id, queues, lanes, ended_at, revoked), UPDATE (revoked) ON {schema}.worker TO {role};
-GRANT INSERT ON {schema}.queue TO {role}
+GRANT SELECT, UPDATE (revoked) ON {schema}.worker TO {role};
+GRANT SELECT ON {schema}.leader TO {role};
+GRANT SELECT (name, paused, concurrency, per_key, rate, rate_period, starts), INSERT ON {schema}.queue TO {role}
 
 -- name: worker_grants
 GRANT USAGE ON SCHEMA {schema} TO {worker};
