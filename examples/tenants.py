@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """Two tenants on one database, behind two walls: `python -m examples.tenants`.
 
-The requests of this service run on a plain role of Postgres, whose rows are its tenant's; workers on
-the owner of the tables. Roles within a tenant are a policy function. An outbox notes every run that
-ends, in the transaction in which it does.
+The requests of this service run on a plain role of Postgres, whose rows are its tenant's; workers
+on the owner of the tables. Roles within a tenant are a policy function. An outbox notes every run
+that ends, in the transaction in which it does.
 """
 
 import asyncio
@@ -87,12 +87,8 @@ async def prepare(owner: str, web: str) -> None:
 async def visit(flow: Flow, ada: User, eve: User) -> None:
     """What two tenants can do, and can't."""
     run = await flow.as_(ada).start("approval", idempotency_key="may")
-    print(
-        "Ada's runs:",
-        await flow.as_(ada).runs.count(),
-        "- Eve's:",
-        await flow.as_(eve).runs.count(),
-    )
+    print("Ada's runs:", await flow.as_(ada).runs.count())
+    print("Eve's runs:", await flow.as_(eve).runs.count())
     for attempt in (
         flow.as_(eve).send_signal(run, "approved", "by Eve"),
         flow.as_(eve).result(run, timeout=5),

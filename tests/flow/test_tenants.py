@@ -16,6 +16,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
+from examples import tenants as example
 from forktex_core.flow import (
     SYSTEM,
     AccessDeniedError,
@@ -468,3 +469,18 @@ async def test_what_a_run_starts_belongs_to_its_tenant(world: World, sql) -> Non
     owners = await sql.fetch(f"SELECT id, org_id FROM run WHERE {started}")
     assert len(owners) == 3
     assert {row["org_id"] for row in owners} == {world.victim.org_id}
+
+
+async def test_the_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    """examples/tenants.py, on a server of its own, prints what it promises."""
+    await example.main()
+    assert capsys.readouterr().out.splitlines() == [
+        "Ada's runs: 1",
+        "Eve's runs: 0",
+        *["Eve: RunNotFoundError"] * 3,
+        "Bob: this principal may not do 'cancel': ask whoever grants it",
+        "Ada's run ended: by Ada",
+        "Eve's report: report of month 5",
+        "All runs, for the service: 3",
+        "Without a tenant: 0",
+    ]
