@@ -34,8 +34,12 @@ async def as_tenant(connection: asyncpg.Connection, org: UUID | str) -> None:
 
 
 async def tables(sql: asyncpg.Connection, schema: str) -> list[str]:
-    rows = await sql.fetch("SELECT tablename FROM pg_tables WHERE schemaname = $1", schema)
-    return sorted(row["tablename"] for row in rows)
+    """Tables and views."""
+    rows = await sql.fetch(
+        "SELECT tablename AS name FROM pg_tables WHERE schemaname = $1 UNION ALL"
+        " SELECT viewname FROM pg_views WHERE schemaname = $1", schema,
+    )  # fmt: skip
+    return sorted(row["name"] for row in rows)
 
 
 async def count(connection: asyncpg.Connection, table: str) -> int:

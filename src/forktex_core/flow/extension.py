@@ -195,6 +195,7 @@ class FlowExtension(Protocol):
         Runs that a schedule or a body starts, and forks, take over the columns of what they come
         from, and are not asked about.
         """
+        return None
 
     def authorize(
         self, action: Action, principal: Any, run: RunView | None
@@ -212,11 +213,13 @@ class FlowExtension(Protocol):
         Every list and count carries the condition, and a run for which it doesn't hold is not
         found.
         """
+        return None
 
     def namespace(self, principal: Any) -> str | None:
         """Return the space that a principal's names live in: idempotency, deduplication and
         fairness keys, schedules' names, and stored graphs. None: the one of the service itself.
         """
+        return None
 
     def settings(self, principal: Any) -> Mapping[str, str]:
         """Return settings of Postgres that hold in each transaction of a principal's calls."""
@@ -226,9 +229,11 @@ class FlowExtension(Protocol):
         self, change: Change, connection: TransitionConnection
     ) -> Awaitable[None] | None:
         """Take part in a change of status, in its transaction. An error undoes the change."""
+        return None
 
     def after_commit(self, change: Change) -> Awaitable[None] | None:
         """Take note of a change that is committed. At most once: a crash may lose it."""
+        return None
 
 
 class _HasColumns(Protocol):

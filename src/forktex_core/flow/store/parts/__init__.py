@@ -6,7 +6,6 @@ are run.
 
 import re
 from functools import cache
-from importlib import resources
 
 from forktex_core.flow.store.sql import quote_identifier
 
@@ -16,6 +15,8 @@ _COMMENT = re.compile(r"^--.*\n", re.MULTILINE)
 
 @cache
 def _parts() -> dict[str, str]:
+    from importlib import resources  # it costs each import of the package, and few need it
+
     found: dict[str, str] = {}
     for file in ("columns.sql", "row_security.sql"):
         text = (resources.files(__package__) / file).read_text(encoding="utf-8")
