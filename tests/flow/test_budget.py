@@ -243,7 +243,7 @@ def test_the_command_line_takes_uvloop_when_it_is_there(monkeypatch: pytest.Monk
     import sys
     from types import SimpleNamespace
 
-    from forktex_core.flow.cli import event_loop
+    from forktex_core.flow.cli.loop import event_loop
 
     monkeypatch.setitem(sys.modules, "uvloop", None)
     assert event_loop() is asyncio.new_event_loop

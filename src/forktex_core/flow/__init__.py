@@ -67,9 +67,10 @@ from forktex_core.flow.graph.errors import (
     NoTransitionError,
     StateTimeoutError,
 )
+from forktex_core.flow.graph.imported import Imported
 from forktex_core.flow.graph.library import Library
 from forktex_core.flow.graph.validation import GraphError, Problem
-from forktex_core.flow.graph.xstate import Imported
+from forktex_core.flow.inspect.doctor import Diagnosis, Examination
 from forktex_core.flow.inspect.explain import Finding
 from forktex_core.flow.inspect.fleet import (
     Fleet,
@@ -108,7 +109,9 @@ __all__ = [
     "DatabaseUnavailableError",
     "DefinitionError",
     "Definitions",
+    "Diagnosis",
     "Event",
+    "Examination",
     "ExportedRun",
     "Finding",
     "Fleet",

@@ -36,6 +36,8 @@ class ActingFlow(Starting, Offering, Defining, Queueing, Scheduling, Retaining, 
         self._workers = flow._workers  # noqa: SLF001 - a part of the Flow
         self._max_payload = flow._max_payload  # noqa: SLF001 - a part of the Flow
         self.schema = flow.schema
+        self._dsn, self._direct_dsn = flow._dsn, flow._direct_dsn  # noqa: SLF001 - a part of the Flow
+        self._pooled, self._codec = flow._pooled, flow._codec  # noqa: SLF001 - a part of the Flow
         self._may_open = not self._extensions.guards
         self._seen: tuple[Opened, Opened] | None = None
         self._passes = set()

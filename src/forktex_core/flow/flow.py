@@ -17,6 +17,7 @@ from forktex_core.flow.acting import ActingFlow
 from forktex_core.flow.client import Opened
 from forktex_core.flow.context import FlowContext
 from forktex_core.flow.definitions import Defining
+from forktex_core.flow.engine.outage import Outage
 from forktex_core.flow.engine.settings import WorkerSettings
 from forktex_core.flow.engine.transaction import Transactions
 from forktex_core.flow.engine.worker import Worker
@@ -89,6 +90,7 @@ class Flow(Starting, Offering, Defining, Queueing, Scheduling, Retaining, Inspec
         self._codec = codec
         self._registry = Registry()
         self._workers: list[Worker] = []
+        self._outage = Outage()
 
     # Definitions
 
@@ -227,8 +229,7 @@ class Flow(Starting, Offering, Defining, Queueing, Scheduling, Retaining, Inspec
 
     async def close(self) -> None:
         """Stop the workers of this Flow and close all connections; safe to repeat."""
-        for worker in list(self._workers):
-            worker.stop()
+        self.stop_workers()
         while self._workers:
             await self._workers[0].stopped.wait()
         opened, self._opened = self._opened, None
@@ -252,7 +253,9 @@ class Flow(Starting, Offering, Defining, Queueing, Scheduling, Retaining, Inspec
             )  # fmt: skip
 
     def _transactions(self, store: Store) -> Transactions:
-        return Transactions(self._dsn, store, prepared=not self._pooled, size=self._pool_size)
+        return Transactions(
+            self._dsn, store, self._outage, prepared=not self._pooled, size=self._pool_size
+        )
 
     def _link(self, purpose: str) -> Link:
         dsn = self._dsn if self._direct_dsn is None else self._direct_dsn
@@ -290,8 +293,7 @@ class Flow(Starting, Offering, Defining, Queueing, Scheduling, Retaining, Inspec
             session_lock=not self._pooled or self._direct_dsn is not None,
             on_finished=opened.results.ended_here,
             transactions=opened.transactions,
-            codec=self._codec,
-            passage=opened.engine_passage,
+            outage=self._outage,
             export=lambda: self._exporter,
         )
         self._workers.append(worker)
@@ -301,6 +303,11 @@ class Flow(Starting, Offering, Defining, Queueing, Scheduling, Retaining, Inspec
         finally:
             self._workers.remove(worker)
             worker.stopped.set()
+
+    def stop_workers(self) -> None:
+        """Stop the workers that run in this process in good order; called again, at once."""
+        for worker in list(self._workers):
+            worker.stop()
 
 
 class _WorkflowDecorator(Protocol):

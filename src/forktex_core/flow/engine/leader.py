@@ -24,6 +24,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from uuid import UUID
 
+from forktex_core.flow.engine.outage import Outage
 from forktex_core.flow.engine.pruning import Prune
 from forktex_core.flow.engine.pulse import lock_class
 from forktex_core.flow.engine.timetable import FireSchedules
@@ -49,6 +50,7 @@ class Leader:
         fire: fires schedules.
         prune: prunes finished runs.
         look_again: called after seconds, for another tick.
+        outage: told of what fails.
     """
 
     def __init__(
@@ -64,7 +66,9 @@ class Leader:
         fire: FireSchedules,
         prune: Prune,
         look_again: Callable[[float], None],
+        outage: Outage,
     ) -> None:
+        self._outage = outage
         self._store = store
         self._class = lock_class(schema) if session_lock else None
         self.lease, self.grace = timedelta(seconds=lease), _GRACE_AFTER_START
@@ -124,10 +128,7 @@ class Leader:
         while True:
             await self._due.wait()
             self._due.clear()
-            try:
-                await self._chores()
-            except Exception as error:  # noqa: BLE001 - the next tick finds them undone
-                _logger.warning("chores of term %s failed: %s", self._term, error)
+            await self._outage.wait_out("the leader's chores", self._chores)
 
     async def prune(self) -> None:
         """Begin a round of pruning, when it is time."""

@@ -11,6 +11,8 @@ new one, after everything of the old one was sealed.
 
 import asyncio
 import logging
+import os
+import socket
 import time
 import zlib
 from collections.abc import Callable
@@ -19,10 +21,12 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from forktex_core.flow.engine.settings import WorkerSettings
 from forktex_core.flow.engine.wakeup import channel
-from forktex_core.flow.store.connection import Backoff, Link
+from forktex_core.flow.store.connection import Link
 from forktex_core.flow.store.passage import Passage
 from forktex_core.flow.store.store import Store
+from forktex_core.flow.workflow import Registry
 
 _logger = logging.getLogger("forktex_core.flow.worker")
 
@@ -150,18 +154,9 @@ class Pulse:
         self._on_notify(payload)
 
 
-async def until_reached[T](what: str, attempt: Callable[[], Any]) -> T:
-    """Try until the database answers; say so once when it doesn't, and once when it does again."""
-    backoff, silent = Backoff(), False
-    while True:
-        try:
-            result = await attempt()
-        except Exception as error:  # noqa: BLE001 - whatever keeps the database away is waited out
-            if not silent:
-                _logger.warning("%s: the database can't be reached, trying on: %s", what, error)
-                silent = True
-            await backoff.pause()
-        else:
-            if silent:
-                _logger.info("%s: the database is back", what)
-            return result  # type: ignore[no-any-return]
+def identify(settings: WorkerSettings, registry: Registry) -> Identity:
+    """Return who a worker of this process is."""
+    lanes = registry.lanes
+    queues = sorted(settings.queues)
+    host = socket.gethostname()
+    return Identity(settings.name, host, os.getpid(), queues, lanes, settings.concurrency)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from uuid import UUID
 
 from forktex_core.flow.engine.journal import JournalWriter
-from forktex_core.flow.engine.pulse import until_reached
+from forktex_core.flow.engine.outage import Outage
 from forktex_core.flow.store.store import Store
 
 
@@ -29,6 +29,7 @@ class Revoking:
         worker_id: returns the id of the worker's present life.
         drop: forgets a run.
         on_done: called when runs may be claimed again.
+        outage: told of what fails.
     """
 
     def __init__(
@@ -40,7 +41,9 @@ class Revoking:
         worker_id: Callable[[], int],
         drop: Callable[[UUID], None],
         on_done: Callable[[], None],
+        outage: Outage,
     ) -> None:
+        self._outage = outage
         self._store, self._claiming, self._journal = store, claiming, journal
         self._worker_id, self._drop, self._on_done = worker_id, drop, on_done
         self.check = asyncio.Event()
@@ -52,13 +55,13 @@ class Revoking:
             self.check.clear()
             async with self._claiming:
                 worker = self._worker_id()
-                runs: list[UUID] = await until_reached(
+                runs: list[UUID] = await self._outage.wait_out(
                     "revocations", functools.partial(self._store.revoked_runs, worker)
                 )
                 for run_id in runs:
                     self._drop(run_id)
                 await self._journal.settled()
-                await until_reached(
+                await self._outage.wait_out(
                     "revocations",
                     functools.partial(self._store.acknowledge_revoked, worker, runs),
                 )

@@ -20,8 +20,6 @@ without delay.
 import asyncio
 import functools
 import logging
-import os
-import socket
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, override
@@ -32,9 +30,10 @@ from forktex_core.flow.engine.execution import Execution
 from forktex_core.flow.engine.host import Host
 from forktex_core.flow.engine.journal import JournalWriter
 from forktex_core.flow.engine.leader import Leader
+from forktex_core.flow.engine.outage import Outage
 from forktex_core.flow.engine.outcome import Outcome, error_text
 from forktex_core.flow.engine.pruning import Exporter, Prune
-from forktex_core.flow.engine.pulse import Clock, Identity, Pulse, until_reached
+from forktex_core.flow.engine.pulse import Clock, Pulse, identify
 from forktex_core.flow.engine.revoking import Revoking
 from forktex_core.flow.engine.settings import WorkerSettings
 from forktex_core.flow.engine.timetable import FireSchedules
@@ -42,10 +41,8 @@ from forktex_core.flow.engine.transaction import Transactions
 from forktex_core.flow.engine.wakeup import Notifier
 from forktex_core.flow.engine.waking import Waking
 from forktex_core.flow.replay import Entry
-from forktex_core.flow.store.base import Codec
 from forktex_core.flow.store.connection import Link
 from forktex_core.flow.store.effects import Effect, NewValue, Woken
-from forktex_core.flow.store.passage import Passage
 from forktex_core.flow.store.retention import RetentionStore
 from forktex_core.flow.store.rows import Claimed, Signal
 from forktex_core.flow.store.schedules import ScheduleStore
@@ -76,14 +73,14 @@ class Worker(Host):
         session_lock: bool,
         on_finished: Callable[[list[UUID]], None],
         transactions: Transactions,
-        codec: Codec | None = None,
-        passage: Passage | None = None,
+        outage: Outage,
         export: Callable[[], Exporter | None] = lambda: None,
     ) -> None:
         self.settings = settings
         self.max_payload = max_payload
         self.hold = settings.hold
         self.transactions = transactions
+        self._outage = outage
         self.draining = False
         self.registry = registry
         self._notifier = notifier
@@ -93,19 +90,22 @@ class Worker(Host):
         self._links = {
             purpose: link(purpose) for purpose in ("pulse", "claims", "journal", "endings")
         }
-        stores = {name: Store(link, schema, codec, passage) for name, link in self._links.items()}
+        stores = {name: pool_store.on(link) for name, link in self._links.items()}
         self._claim_store = stores["claims"]
-        self._identity = _identify(settings, registry)
+        self._identity = identify(settings, registry)
         self._pulse = Pulse(
             self._links["pulse"], schema, self._identity, self._clock,
             session_lock=session_lock, on_notify=self._heard, on_new_life=self._new_life,
-            passage=passage,
+            passage=pool_store.passage,
         )  # fmt: skip
         self._leader = self._candidate(schema, export, session_lock=session_lock)
-        self._journal = JournalWriter(stores["journal"], self._worker_id, self.lost, self.woken)
+        self._journal = JournalWriter(
+            stores["journal"], self._worker_id, self.lost, self.woken, outage
+        )
         self._endings = Endings(
             stores["endings"], self._worker_id, on_finished=self._finished, on_parked=self._parked,
             on_continued=self._continued, on_released=self._forget, on_lost=self.lost,
+            outage=outage,
         )  # fmt: skip
         self._active: dict[UUID, Execution] = {}
         self._warm: OrderedDict[UUID, Execution] = OrderedDict()
@@ -123,7 +123,7 @@ class Worker(Host):
         )  # fmt: skip
         self._revoking = Revoking(
             pool_store, self._claiming, self._journal, worker_id=self._worker_id, drop=self._drop,
-            on_done=self._maybe_due.set,
+            on_done=self._maybe_due.set, outage=self._outage,
         )  # fmt: skip
         self._stop = asyncio.Event()
         self._stop_hard = asyncio.Event()
@@ -140,7 +140,8 @@ class Worker(Host):
             store, schema, session_lock=session_lock, lease=self.settings.lease,
             on_freed=self._freed, on_told=self._told, on_finished=self._ended_by_leader,
             fire=FireSchedules(store.beside(ScheduleStore), self._freed),
-            prune=Prune(store.beside(RetentionStore), export), look_again=self._tick_in,
+            prune=Prune(store.beside(RetentionStore), export, self._outage), outage=self._outage,
+            look_again=self._tick_in,
         )  # fmt: skip
 
     @property
@@ -163,7 +164,7 @@ class Worker(Host):
     async def run(self) -> None:
         """Serve until stop() is called, or the task is cancelled."""
         self.real_loop = asyncio.get_running_loop()
-        await until_reached("worker", self._register)
+        await self._outage.wait_out("worker", self._register)
         loops = [
             asyncio.create_task(loop, name=f"flow worker {name}")
             for name, loop in {
@@ -302,14 +303,14 @@ class Worker(Host):
 
     async def _pulse_loop(self) -> None:
         while True:
-            row: Any = await until_reached("worker", self._tick)
+            row: Any = await self._outage.wait_out("worker", self._tick)
             if not row["alive"]:
                 _logger.warning(
                     "worker %s was given up by the leader: starting anew", self.worker_id
                 )
                 self._seal_all()
                 self._leader.take_office(0, None)
-                await until_reached("worker", self._pulse.begin)
+                await self._outage.wait_out("worker", self._pulse.begin)
                 continue
             await self._hear_of_office(row)
             if row["next_due"] is not None:
@@ -319,7 +320,7 @@ class Worker(Host):
             if row["revoked"]:
                 self._revoking.check.set()
             if self.real_loop.time() < self._unsure_until:
-                await until_reached("worker", self._reconcile)
+                await self._outage.wait_out("worker", self._reconcile)
             self._pulse_now.clear()
             try:
                 await asyncio.wait_for(self._pulse_now.wait(), _TICK)
@@ -410,7 +411,7 @@ class Worker(Host):
                 self._notifier.work(queue)
 
     def _unsure(self, error: Exception) -> None:
-        _logger.warning("claiming failed: %s", error)
+        self._outage.failed(self._claim_store, "claiming runs", error)
         self._unsure_until = self.real_loop.time() + _UNSURE
 
     async def _claim(self, slots: int) -> bool:
@@ -428,6 +429,7 @@ class Worker(Host):
         except Exception as error:  # noqa: BLE001 - the tick asks again; claims that took effect are found by the life's end
             self._unsure(error)
             return False
+        self._outage.over(self._claim_store)
         if worker != self.worker_id:
             return False
         for run in claimed:
@@ -443,7 +445,9 @@ class Worker(Host):
         """Begin a run of a graph that is data, which may have to be read first."""
         worker = self.worker_id
         load = functools.partial(self.registry.stored.load_or_fault, run.workflow, run.version)
-        found: tuple[Workflow[Any, Any], Exception | None] = await until_reached("graphs", load)
+        found: tuple[Workflow[Any, Any], Exception | None] = await self._outage.wait_out(
+            "graphs", load
+        )
         workflow, fault = found
         if worker == self.worker_id:
             run.fault = run.fault or fault
@@ -487,7 +491,7 @@ class Worker(Host):
             self._signalled.clear()
             if not asked:
                 continue
-            found: dict[UUID, list[Signal]] = await until_reached(
+            found: dict[UUID, list[Signal]] = await self._outage.wait_out(
                 "signals", functools.partial(self._pool_store.open_signals, asked)
             )
             for run_id in asked:
@@ -590,10 +594,3 @@ class Worker(Host):
             _logger.warning("worker %s could not say good-bye: %s", self.worker_id, error)
         for connection in self._links.values():
             await connection.close()
-
-
-def _identify(settings: WorkerSettings, registry: Registry) -> Identity:
-    lanes = registry.lanes
-    queues = sorted(settings.queues)
-    host = socket.gethostname()
-    return Identity(settings.name, host, os.getpid(), queues, lanes, settings.concurrency)

@@ -62,6 +62,10 @@ class Queries:
         """Return the same queries as a principal's view has them."""
         return self.through(Passage(view) if self.passage is None else self.passage.seen_by(view))
 
+    def on(self, statements: Statements) -> Self:
+        """Return the same queries over another connection."""
+        return type(self)(statements, *self._made_of[1:])
+
     def through(self, passage: Passage | None) -> Self:
         """Return the same queries on another way."""
         return type(self)(*self._made_of[:3], passage)

@@ -109,3 +109,37 @@ class InspectionStore(Queries):
     async def published(self, run_id: UUID) -> list[Any]:
         """Return all that a run publishes."""
         return await self._rows("inspect_published", run_id)
+
+    async def backends(self) -> tuple[set[int], int]:
+        """Return the server processes that answered several statements on one connection, and that
+        connection's port on our side.
+        """
+        async with self._pool.connection() as connection:
+            pids = {await connection.fetchval("SELECT pg_backend_pid()") for _ in range(5)}
+            transport = connection._transport  # noqa: SLF001 - asyncpg tells it nowhere else
+            name = transport.get_extra_info("sockname") if transport is not None else None
+        return pids, name[1] if isinstance(name, tuple) else 0
+
+    async def doctor_server(self) -> Any:
+        """Return version, settings and connections of the server."""
+        return await self._row("doctor_server")
+
+    async def doctor_tables(self, schema: str) -> list[Any]:
+        """Return the statistics of the schema's tables."""
+        return await self._rows("doctor_tables", schema)
+
+    async def doctor_indexes(self, schema: str) -> list[Any]:
+        """Return the indexes that there are."""
+        return await self._rows("doctor_indexes", schema)
+
+    async def doctor_transactions(self) -> list[Any]:
+        """Return transactions that have been open for ten minutes."""
+        return await self._rows("doctor_transactions")
+
+    async def doctor_stuck(self) -> list[Any]:
+        """Return how many runs should have moved and did not, by the kind of it."""
+        return await self._rows("doctor_stuck")
+
+    async def doctor_stuck_workers(self) -> list[Any]:
+        """Return living workers that were not heard of for long."""
+        return await self._rows("doctor_stuck_workers")
