@@ -41,7 +41,7 @@ class Failure(click.ClickException):
 
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
-        self.exit_code = code
+        vars(self)["exit_code"] = code
 
 
 def code_of(error: Exception) -> int:

@@ -59,6 +59,9 @@ async def _render(
     target: Target, name: str, version: int | None, run_id: UUID | None, form: str
 ) -> str:
     graph = _registered(target.flow, name, version)
+    if graph is None and "/" not in name:
+        there = ", ".join(w.lane for w in target.flow.workflows if w.kind == "graph") or "none"
+        raise Failure(f"there is no graph {name!r} in the app: it registers {there}", NOT_THERE)
     position = None
     if graph is None or run_id is not None:
         async with target.opened() as flow:
@@ -83,9 +86,6 @@ async def _stored(flow: Flow, name: str, version: int | None) -> Graph:
     from forktex_core.flow.definitions import GraphNotFoundError
 
     namespace, _, rest = name.removeprefix("@").partition("/")
-    if not rest:
-        there = ", ".join(sorted(w.name for w in flow.workflows if w.kind == "graph")) or "none"
-        raise Failure(f"there is no graph {name!r} in the app: it registers {there}", NOT_THERE)
     try:
         return await flow.definitions.get(namespace, rest, version)
     except GraphNotFoundError as error:

@@ -25,6 +25,7 @@ from forktex_core.flow.flow import Flow
 from forktex_core.flow.inspect.explain import Finding
 from forktex_core.flow.inspect.rows import RunDetail
 from forktex_core.flow.inspect.timeline import Event, Timeline
+from forktex_core.flow.transitions import Status
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -110,8 +111,8 @@ def watch(
 ) -> None:
     """Follow a run until it ends, or (without RUN_ID) see what all of them do.
 
-    Exits with 0 when the run succeeded, with 1 when it failed or was cancelled. With --json one line
-    is printed for each event.
+    Exits with 0 when the run succeeded, with 1 when it failed or was cancelled. With --json one
+    line is printed for each event.
     """
     if run_id is None:
         finish(_watch_all(target, interval, times, as_json))
@@ -161,7 +162,7 @@ async def _watch_all(target: Target, interval: float, times: int | None, as_json
                 live.stop()
 
 
-_LIVELY = ("pending", "running", "waiting", "paused")
+_LIVELY: tuple[Status, ...] = ("pending", "running", "waiting", "paused")
 
 
 async def latest_runs(flow: Flow) -> "Table":

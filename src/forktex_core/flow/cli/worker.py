@@ -138,6 +138,6 @@ async def _serve(flow: Flow, settings: dict[str, Any], supervised_by: int | None
 
 async def _end_with(supervisor: int, flow: Flow) -> None:
     """Stop in good order when the supervisor is gone: nobody else would stop this process."""
-    while os.getppid() == supervisor:
+    while os.getppid() == supervisor:  # noqa: ASYNC110 - the kernel tells it no other way
         await asyncio.sleep(_ORPHAN_LOOK)
     flow.stop_workers()

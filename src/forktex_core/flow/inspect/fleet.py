@@ -24,7 +24,7 @@ class WorkerState:
         leads: whether it does the leader's chores.
         session_lock: whether it holds a lock that tells of its death at once.
         silent: whether it lives and has not been heard of for five seconds.
-        end_reason: ``drained``, ``gone`` …; None while it lives.
+        end_reason: ``stopped``, ``gone`` …; None while it lives.
     """
 
     id: int
