@@ -25,6 +25,7 @@ from forktex_core.flow import (
     Flow,
     GraphNotFoundError,
     RunNotFoundError,
+    TenantExtension,
     UnknownScheduleError,
 )
 from forktex_core.flow.definitions import Definitions
@@ -80,6 +81,7 @@ UPON_RUNS: dict[str, Callable[[ActingFlow, UUID], Awaitable[Any]]] = {
     "runs.timeline": lambda f, r: f.runs.timeline(r),
     "runs.explain": lambda f, r: f.runs.explain(r),
     "runs.stream": lambda f, r: anext(f.runs.stream(r)),
+    "history": lambda f, r: f.history(r),
 }
 
 
@@ -327,16 +329,19 @@ async def lists_show_ones_own(w: World) -> None:
     assert await w.system.runs.count() == await theirs.count() + 2
 
 
-@attack("fleet.workers", "fleet.leader", "fleet.definitions", "fleet.queues")
+@attack("fleet.workers", "fleet.leader", "fleet.definitions", "fleet.queues", "examine")
 async def the_fleet_belongs_to_the_service(w: World) -> None:
     """Who works, and how much there is to do, is not a tenant's to know."""
     fleet = w.mine.fleet
-    for call in (fleet.workers(), fleet.leader(), fleet.definitions(), fleet.queues()):
+    for call in (
+        fleet.workers(), fleet.leader(), fleet.definitions(), fleet.queues(), w.mine.examine(),
+    ):  # fmt: skip
         if w.forgetful:
             await outcome(call)
         else:
             await refused(call, w)
     assert await w.system.fleet.workers()
+    assert await w.theirs.history(w.runs["done"])
 
 
 @attack("definitions", "runs", "fleet", "runs.where", "runs.order_by", "runs.restricted")
@@ -394,6 +399,7 @@ def test_a_flow_has_no_other_calls() -> None:
     own = public(Flow) - public(ActingFlow)
     assert own == {
         "as_", "step", "workflow", "workflows", "register_graph", "open", "close", "run_worker",
+        "stop_workers",
     }  # fmt: skip
 
 
@@ -432,6 +438,14 @@ async def test_a_method_that_forgets_its_gate_is_shut(world: World) -> None:
         async def count(self) -> int:
             return len(await self._open.store.claims_of(list(world.runs.values())))
 
+    class CarelessFlow(Flow):
+        count = Careless.count
+
+    flow = CarelessFlow(world.clients._dsn, extensions=[TenantExtension()])
+    flow._opened = world.clients._opened
+    with pytest.raises(AccessDeniedError, match="as_"):
+        await flow.count()
+    flow._opened = None
     for principal in (world.victim, world.attacker, SYSTEM):
         with pytest.raises(AccessDeniedError, match="did not pass the gate"):
             await Careless(world.clients, principal).count()

@@ -81,8 +81,8 @@ class Journals:
     ) -> AsyncIterator["Journals"]:
         """Connect, and read runs of a Flow's schema with its payload codec."""
         dsn = plain_dsn(database_url)
-        settings = {"default_transaction_read_only": "on", **(settings or {})}
-        connection = await connect(dsn, "forktex-flow audit", **settings)
+        more: dict[str, Any] = {"default_transaction_read_only": "on", **(settings or {})}
+        connection = await connect(dsn, "forktex-flow audit", **more)
         codec = getattr(flow, "_codec", None)
         try:
             yield cls(connection, flow.schema, None if codec is None else codec[1])
