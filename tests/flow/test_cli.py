@@ -4,6 +4,7 @@
 
 import asyncio
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -193,6 +194,18 @@ async def test_runs_begin_again_and_leave_their_history(
         assert (await command("runs", "retry", broken)).code == 0
 
 
+async def test_markup_in_values_means_nothing(shop: Flow, command: Command, sql) -> None:
+    """What users put into names and errors is shown as it is, and steers no terminal."""
+    async with shop:
+        await shop.start("order", 1, queue="[red]q[/red]", key="x")
+        await sql.execute("UPDATE run SET status = 'failed', finished_at = now(), due_at = NULL")
+        error = json.dumps({"type": "E", "message": "a [bold]\x1b[31mred\x07 one"})
+        await sql.execute("UPDATE run SET error = $1::text::json", error)
+    said = (await command("runs", "list")).out
+    assert "[red]q[/red]" in said
+    assert "a [bold]�[31mred� one" in said
+
+
 async def test_pages(shop: Flow, command: Command) -> None:
     """A page's last line leads to the next one, with the same filter and order."""
     async with shop:
@@ -364,6 +377,21 @@ async def test_a_flow_is_named_in_one_way(folder, words, message) -> None:
     """An app or a database; anything else is a wrong command line."""
     done = await call(folder, "runs", "list", *words.split())
     assert (done.code, message in done.err) == (2, True), done
+
+
+async def test_an_interrupt_has_its_own_code(flow: Flow, folder, postgres, schema) -> None:
+    """A Ctrl-C while watching ends with 130, and says nothing more."""
+    async with flow:
+        pass
+    words = ["runs", "watch", "--json", "--database-url", postgres.url, "--schema", schema]
+    process = await asyncio.create_subprocess_exec(
+        PROGRAM, *words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    await asyncio.wait_for(process.stdout.readline(), 30)
+    process.send_signal(signal.SIGINT)
+    _, err = await asyncio.wait_for(process.communicate(), 30)
+    assert (process.returncode, err) == (130, b"")
 
 
 def test_help_is_light() -> None:

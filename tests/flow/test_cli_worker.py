@@ -3,6 +3,7 @@
 """``forktex-flow worker`` and ``demo``: real processes, started, killed and told to stop."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -208,6 +209,24 @@ async def test_workers_that_cannot_begin(start, words, entrypoint, code, message
     """The reason in a line, the code of a wrong command line, no process left."""
     found, said = await ended(await start(*words, entrypoint=entrypoint))
     assert (found, message in said) == (code, True), said
+
+
+async def test_logs_are_json_when_asked_for(client: Flow, start, tmp_path: Path) -> None:
+    """Every line is one object; those of a body and of its steps name run and worker."""
+    module = tmp_path / "crew.py"
+    module.write_text(
+        module.read_text().replace("    return 'first'", "    logging.warning('hello')\n")
+        .replace("import os", "import logging")
+    )  # fmt: skip
+    process = await start("--log-format", "json")
+    (worker,) = await eventually(client.fleet.workers, SAMPLE)
+    run_id = await client.start("who")
+    await client.result(run_id, timeout=20)
+    process.send_signal(signal.SIGTERM)
+    code, said = await ended(process)
+    lines = [json.loads(line) for line in said.splitlines()]
+    hello = next(line for line in lines if line["message"] == "hello")
+    assert (code, hello["run_id"], hello["worker_id"]) == (0, str(run_id), worker.id)
 
 
 async def test_a_worker_without_its_database(start, tmp_path: Path) -> None:

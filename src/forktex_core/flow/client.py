@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import copy
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
@@ -18,7 +19,12 @@ from forktex_core.flow.engine.transaction import Transactions
 from forktex_core.flow.engine.wakeup import Notifier
 from forktex_core.flow.engine.watching import Watching
 from forktex_core.flow.engine.worker import Worker
-from forktex_core.flow.errors import AccessDeniedError, DefinitionError, FlowNotOpenError
+from forktex_core.flow.errors import (
+    AccessDeniedError,
+    DefinitionError,
+    FlowNotOpenError,
+    PayloadError,
+)
 from forktex_core.flow.extending import Extensions
 from forktex_core.flow.extension import Action, RunDraft, RunView
 from forktex_core.flow.gate import check
@@ -37,6 +43,7 @@ from forktex_core.flow.store.store import Store
 from forktex_core.flow.store.view import View
 from forktex_core.flow.workflow import Registry, Workflow, check_name, check_priority
 
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _NOBODY = (
     "this Flow has extensions that restrict who may do what: say who asks, flow.as_(principal), or "
     "flow.as_(SYSTEM) for the service itself"
@@ -249,7 +256,14 @@ class Client:
         return shape.encode(shape.validate(value, what), what, self._max_payload)
 
     def _encode_metadata(self, metadata: dict[str, Any] | None) -> str:
-        return ANY.encode(metadata or {}, "metadata", self._max_payload)
+        if not isinstance(metadata, dict | None):
+            raise PayloadError(f"metadata must be a dict, not {type(metadata).__name__!r}")
+        text = ANY.encode(metadata or {}, "metadata", self._max_payload)
+        if _NUL.search(text):
+            raise PayloadError(
+                "metadata holds a NUL character, which Postgres can't search: drop it"
+            )
+        return text
 
     def _output_shape(self, name: str, version: int) -> Shape:
         workflow = self._registry.find(name, version)

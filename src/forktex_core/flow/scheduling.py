@@ -14,7 +14,7 @@ from forktex_core.flow.errors import UnknownScheduleError
 from forktex_core.flow.gate import guarded
 from forktex_core.flow.identity import new_run_id
 from forktex_core.flow.plan import Plan, delayed, scheduled_run_id
-from forktex_core.flow.retry import seconds
+from forktex_core.flow.retry import positive, seconds, span
 from forktex_core.flow.workflow import Workflow, check_name
 
 type Overlap = Literal["skip", "queue", "allow", "cancel_running"]
@@ -110,15 +110,14 @@ class Scheduling(Client):
         check_start(queue, priority)
         if overlap not in _OVERLAPS:
             raise ValueError(f"overlap must be one of {', '.join(_OVERLAPS)}, not {overlap!r}")
-        late, spread = seconds(catch_up), seconds(jitter)
-        if late < 0 or spread < 0:
-            raise ValueError("catch_up and jitter must not be negative")
+        late, spread = span(catch_up, "catch_up"), span(jitter, "jitter")
         await self._check_key(queue, key)
         columns, text = await self._draft(target, queue, priority, metadata)
         await self._put(
             name, target, plan, overlap, timedelta(seconds=late), timedelta(seconds=spread),
             self._encode_input(target, input), version, queue, priority, self._own_key(key),
-            None if timeout is None else timedelta(seconds=seconds(timeout)), text, columns,
+            None if timeout is None else timedelta(seconds=positive(timeout, "timeout")), text,
+            columns,
         )  # fmt: skip
         return self._schedule(await self._row_of(name))
 
@@ -131,7 +130,7 @@ class Scheduling(Client):
         if target.workflow is not None:  # so that the leader knows it, whoever that is
             kind = target.workflow.kind
             await opened.store.register_definitions(
-                [(target.name, target.version, target.lane, kind)]
+                [(target.name, target.version, target.lane, kind, None)]
             )
         now = await opened.store.database_time()
         await opened.schedules.put_schedule(

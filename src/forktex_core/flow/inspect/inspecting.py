@@ -7,12 +7,13 @@ from uuid import UUID
 
 from forktex_core.flow.client import Client
 from forktex_core.flow.gate import guarded
-from forktex_core.flow.inspect.doctor import Examination, examine
-from forktex_core.flow.inspect.fleet import Fleet
-from forktex_core.flow.inspect.runs import Reading, Runs
 
+# Whoever doesn't look doesn't load it: flow's own import is measured.
 if TYPE_CHECKING:
     from forktex_core.flow.flow import Flow
+    from forktex_core.flow.inspect.doctor import Examination
+    from forktex_core.flow.inspect.fleet import Fleet
+    from forktex_core.flow.inspect.runs import Runs
 
 
 class Inspecting(Client):
@@ -23,13 +24,17 @@ class Inspecting(Client):
     _pooled: bool
 
     @property
-    def runs(self) -> Runs:
+    def runs(self) -> "Runs":
         """A query for all runs, the newest first: ``flow.runs.where(status="failed").page(20)``."""
+        from forktex_core.flow.inspect.runs import Reading, Runs
+
         return Runs(Reading(self))
 
     @property
-    def fleet(self) -> Fleet:
+    def fleet(self) -> "Fleet":
         """Who works: workers, leader, what they serve, and what queues have to do."""
+        from forktex_core.flow.inspect.fleet import Fleet
+
         return Fleet(self)
 
     @guarded("read")
@@ -49,8 +54,10 @@ class Inspecting(Client):
             return (await journals.read(run.id)).to_json()
 
     @guarded("fleet.read")
-    async def examine(self) -> Examination:
+    async def examine(self) -> "Examination":
         """Look for what is wrong with the database, the workers and the runs; see
         ``forktex-flow doctor``. It takes a look at every unfinished run.
         """
+        from forktex_core.flow.inspect.doctor import examine
+
         return await examine(self._open.inspection, self.schema, pooled=self._pooled)

@@ -37,6 +37,7 @@ CREATE TABLE {schema}.definition (
     version       integer NOT NULL,
     lane          text NOT NULL,
     kind          text NOT NULL,
+    body          text,  -- the hash of what a worker served last under this version
     registered_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (workflow, version)
 );

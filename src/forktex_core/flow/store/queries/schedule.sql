@@ -23,11 +23,15 @@ SELECT name, workflow, version, plan::text AS plan, overlap, catch_up, jitter, i
 FROM {schema}.schedule s WHERE ($1::text IS NULL OR name = $1) /*visible s*/ ORDER BY name
 
 -- name: due_schedules
-SELECT s.name, s.workflow, coalesce(s.version, d.version) AS version, d.lane, s.plan::text AS plan, s.catch_up, s.jitter,
-       s.queue, s.next_at, s.revision, clock_timestamp() AS now
+SELECT s.name, s.workflow, coalesce(s.version, g.active, d.version) AS version,
+       CASE WHEN g.name IS NULL OR coalesce(s.version, g.active) IS NOT NULL THEN d.lane END AS lane,
+       s.plan::text AS plan, s.catch_up, s.jitter, s.queue, s.next_at, s.revision, clock_timestamp() AS now
 FROM {schema}.schedule s LEFT JOIN LATERAL (
     SELECT d.version, d.lane FROM {schema}.definition d
     WHERE d.workflow = s.workflow AND (s.version IS NULL OR d.version = s.version) ORDER BY d.version DESC LIMIT 1) d ON true
+-- Of a graph that is kept here (@namespace/name) the version that is active now counts; one that is retired has none.
+LEFT JOIN {schema}.graph g ON s.workflow LIKE '@%'
+    AND g.namespace = split_part(substr(s.workflow, 2), '/', 1) AND g.name = split_part(s.workflow, '/', 2)
 WHERE s.next_at <= clock_timestamp() AND NOT s.paused ORDER BY s.next_at LIMIT 100
 
 -- name: fire_schedule
