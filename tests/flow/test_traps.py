@@ -76,18 +76,21 @@ async def test_a_warm_run_that_went_on_elsewhere_is_not_reused(
         run_id = await flow.start("body")
         await eventually(lambda: flow._workers and flow._workers[0]._warm)
         store = flow._workers[0]._claim_store
-        claim = store.claim_runs
+        claim, wake = store.claim_runs, store.wake_runs
 
         async def none(*_, **__):
             return [], None
 
-        store.claim_runs = none
+        async def nobody(*_, **__):
+            return []
+
+        store.claim_runs, store.wake_runs = none, nobody
         async with serving(build(other, there)):
             await flow.send_signal(run_id, "s", "elsewhere")
             await eventually(
                 lambda: sql.fetchval("SELECT claim = 2 AND status = 'waiting' FROM run")
             )
-        store.claim_runs = claim
+        store.claim_runs, store.wake_runs = claim, wake
         await flow.send_signal(run_id, "s", "here")
         assert await flow.result(run_id, timeout=10) == ["elsewhere", "here"]
     assert (here, there) == (["began", "began"], ["began"])
@@ -224,11 +227,13 @@ async def test_the_living_get_time_to_take_their_locks_again(flow: Flow, serving
 
         await eventually(lambda: leader.term is not None)
         store.do_chores = chores
-        await eventually(lambda: asked and asked[-1]["trust_locks"])
-        asked.clear()
         term = leader.term
         leader.take_office(0, None)
-        leader.take_office(flow._workers[0].worker_id, term + 1)
+        leader.take_office(flow._workers[0].worker_id, term)
+        asked.clear()
         await leader._chores()
-    assert not asked[-1]["trust_locks"]
-    assert asked[-1]["grace"] >= timedelta(seconds=1)
+        first = asked[-1]
+        await eventually(lambda: leader.trust_locks)
+        await leader._chores()
+    assert (first["trust_locks"], asked[-1]["trust_locks"]) == (False, True)
+    assert first["grace"] >= timedelta(seconds=1)

@@ -20,6 +20,7 @@ from forktex_core.storage import (
     AzureCredentials,
     CallbackApp,
     CallbackSigner,
+    InvalidKey,
     InvalidTTL,
     Layout,
     LinkExpired,
@@ -49,6 +50,18 @@ async def test_a_signed_url_reads(storage: StorageClient) -> None:
         assert (await web.get(url.replace("b/%C3%BC", "b/x"))).status_code == 403
         assert (await web.get(url[:-1] + ("0" if url[-1] != "0" else "1"))).status_code == 403
         assert (await web.put(url, content=b"x")).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "key", ["a b+c", "d/ü/日本", "x'(1)*!~,;", "50%25 off", "q?a=b&c#d", "@:$="]
+)
+async def test_a_signed_url_of_any_key(storage: StorageClient, key: str) -> None:
+    """Whatever a key holds, its link reads just that object, and our own requests find it."""
+    await storage.put(key, key)
+    async with httpx.AsyncClient() as web:
+        answer = await web.get(await storage.signed_url(key))
+    assert (answer.status_code, answer.text) == (200, key)
+    assert await storage.get(key, verify=True) == key.encode()
 
 
 async def test_code_is_never_shown_in_place(storage: StorageClient) -> None:
@@ -153,7 +166,17 @@ def test_layouts_keep_public_and_private_apart() -> None:
         Layout(Area("a", "x"), Area("a", "y"))
     with pytest.raises(KeyError, match="invoices"):
         Layout(Area("invoices", "i")).area("nope")
+    own = Layout(Area("a", "x", access=PublicAccess.read), Area("b", "x/y", bucket="b"))
+    with pytest.raises(ValueError, match="lies inside"):
+        StorageClient("memory://b", layout=own)
     area = Area("a", "x/{tenant}")
+    assert area.fill({"tenant": "e\u0301"}) == "x/\u00e9/"
+    for hostile in ("", ".", "..", "a\\b", "a\x00", "\u202ea", "x" * 256):
+        with pytest.raises(InvalidKey):
+            area.fill({"tenant": hostile})
+    for prefix in ("{tenant}/a", "x/a{tenant}", "x/../y", "x//y", "x/{}"):
+        with pytest.raises(ValueError, match=r"segment|placeholder|empty"):
+            Area("a", prefix)
     for values in ({}, {"tenant": "a/b"}, {"tenant": ".."}, {"tenant": "a", "more": 1}):
         with pytest.raises(ValueError, match=r"tenant|segment"):
             area.fill(values)
@@ -350,6 +373,9 @@ async def test_policies_of_others_stay(s3: S3, bucket: str) -> None:
         await storage.set_public("ours/", PublicAccess.none)
         assert not await storage.is_public("ours/x")
         assert await storage.is_public("theirs/x")
+        for wild in ("o*/", "o?rs/", "${aws:username}/"):
+            with pytest.raises(ValueError, match="wildcard"):
+                await storage.set_public(wild, PublicAccess.read)
 
 
 async def test_a_reader_that_goes_away_ends_the_stream() -> None:

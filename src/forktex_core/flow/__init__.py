@@ -4,6 +4,8 @@
 machines on the same log.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from forktex_core.flow.children import ChildHandle
 from forktex_core.flow.context import FlowContext
 from forktex_core.flow.control import Unserved
@@ -79,6 +81,44 @@ from forktex_core.flow.shown import Progress
 from forktex_core.flow.step_context import StepContext
 from forktex_core.flow.transitions import IllegalTransitionError
 from forktex_core.flow.workflow import Step, StepOptions, Workflow
+
+if TYPE_CHECKING:
+    from forktex_core.flow.inspect.doctor import Diagnosis, Examination
+    from forktex_core.flow.inspect.explain import Finding
+    from forktex_core.flow.inspect.fleet import (
+        Fleet,
+        LeaderState,
+        QueueDepth,
+        ServedDefinition,
+        WorkerState,
+    )
+    from forktex_core.flow.inspect.rows import Page, RecordedFailure, RunDetail, RunInfo, Summary
+    from forktex_core.flow.inspect.runs import Runs
+    from forktex_core.flow.inspect.statement import Condition
+    from forktex_core.flow.inspect.timeline import Attempt, Event, Timeline, WorkerLife
+
+# What only those need who look at runs and workers: imported when it is first asked for.
+_LATE = {
+    "Diagnosis": "doctor",
+    "Examination": "doctor",
+    "Finding": "explain",
+    "Fleet": "fleet",
+    "LeaderState": "fleet",
+    "QueueDepth": "fleet",
+    "ServedDefinition": "fleet",
+    "WorkerState": "fleet",
+    "Page": "rows",
+    "RecordedFailure": "rows",
+    "RunDetail": "rows",
+    "RunInfo": "rows",
+    "Summary": "rows",
+    "Runs": "runs",
+    "Condition": "statement",
+    "Attempt": "timeline",
+    "Event": "timeline",
+    "Timeline": "timeline",
+    "WorkerLife": "timeline",
+}
 
 __all__ = [
     "Attempt",
@@ -164,3 +204,17 @@ __all__ = [
     "WorkerState",
     "Workflow",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"{__name__}.inspect.{_LATE[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

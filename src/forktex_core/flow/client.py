@@ -6,6 +6,7 @@ how values travel.
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
@@ -15,7 +16,7 @@ from forktex_core.flow.engine.results import Results
 from forktex_core.flow.engine.transaction import Transactions
 from forktex_core.flow.engine.wakeup import Notifier
 from forktex_core.flow.engine.worker import Worker
-from forktex_core.flow.errors import DefinitionError, FlowNotOpenError
+from forktex_core.flow.errors import DefinitionError, FlowNotOpenError, PayloadError
 from forktex_core.flow.inspect.stream import Streams
 from forktex_core.flow.store.base import Codec
 from forktex_core.flow.store.connection import Link, Pool
@@ -27,6 +28,8 @@ from forktex_core.flow.store.retention import RetentionStore
 from forktex_core.flow.store.schedules import ScheduleStore
 from forktex_core.flow.store.store import Store
 from forktex_core.flow.workflow import Registry, Workflow, check_name, check_priority
+
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
 class Opened:
@@ -121,7 +124,14 @@ class Client:
         return shape.encode(shape.validate(value, what), what, self._max_payload)
 
     def _encode_metadata(self, metadata: dict[str, Any] | None) -> str:
-        return ANY.encode(metadata or {}, "metadata", self._max_payload)
+        if not isinstance(metadata, dict | None):
+            raise PayloadError(f"metadata must be a dict, not {type(metadata).__name__!r}")
+        text = ANY.encode(metadata or {}, "metadata", self._max_payload)
+        if _NUL.search(text):
+            raise PayloadError(
+                "metadata holds a NUL character, which Postgres can't search: drop it"
+            )
+        return text
 
     def _output_shape(self, name: str, version: int) -> Shape:
         workflow = self._registry.find(name, version)

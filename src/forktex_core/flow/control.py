@@ -158,7 +158,9 @@ class Control(Client):
         """
         run_id = as_run_id(run_id)
         done = await _settled(lambda: self._open.control.pause_run(run_id, by))
-        self._check(run_id, done, "paused", "it can't be paused any more")
+        self._check(
+            run_id, done, "paused", "it can't be paused any more", "pause() did that already"
+        )
         self._tell_of_revocation(done["held_by"])
 
     async def resume(self, run_id: UUID | str) -> None:
@@ -171,7 +173,9 @@ class Control(Client):
         """
         run_id = as_run_id(run_id)
         done = await self._open.control.resume_run(run_id)
-        self._check(run_id, done, "pending", "it can't be resumed any more")
+        self._check(
+            run_id, done, "pending", "it can't be resumed any more", "resume() takes a paused run"
+        )
         self._tell_of_work(done["queue"])
 
     async def retry(self, run_id: UUID | str) -> None:
@@ -317,12 +321,15 @@ class Control(Client):
             ) from error
         if done["outcome"] == "moved":
             return False
-        self._check(run_id, done, to, "it can't be set back, but fork() makes a new run of it")
+        self._check(
+            run_id, done, to, "it can't be set back, but fork() makes a new run of it",
+            "retry() takes one that has failed or was cancelled",
+        )  # fmt: skip
         self._tell_of_revocation(done["held_by"])
         self._tell_of_work(done["queue"])
         return True
 
-    def _check(self, run_id: UUID, done: Any, to: str, what: str) -> None:
+    def _check(self, run_id: UUID, done: Any, to: str, what: str, why: str) -> None:
         if done["outcome"] == "unknown":
             raise RunNotFoundError(run_id)
         if done["outcome"] == "refused":
@@ -330,7 +337,7 @@ class Control(Client):
                 to == "paused" and done["status"] in ("failed", "cancelled")
             ):
                 raise RunFinishedError(run_id, done["status"], what)
-            raise IllegalTransitionError(done["status"], to, run_id)
+            raise IllegalTransitionError(done["status"], to, run_id, why)
 
 
 async def _settled(ask: Callable[[], Awaitable[Any]]) -> Any:

@@ -267,6 +267,7 @@ class Flow(Starting, Offering, Defining, Queueing, Scheduling, Retaining, Inspec
             max_payload=self._max_payload,
             session_lock=not self._pooled or self._direct_dsn is not None,
             on_finished=opened.results.ended_here,
+            on_known=opened.results.known,
             transactions=opened.transactions,
             outage=self._outage,
             codec=self._codec,

@@ -13,7 +13,7 @@ from forktex_core.flow.client import Client, Target, check_start
 from forktex_core.flow.errors import UnknownScheduleError
 from forktex_core.flow.identity import new_run_id
 from forktex_core.flow.plan import Plan, delayed, scheduled_run_id
-from forktex_core.flow.retry import seconds
+from forktex_core.flow.retry import positive, seconds, span
 from forktex_core.flow.workflow import Workflow, check_name
 
 type Overlap = Literal["skip", "queue", "allow", "cancel_running"]
@@ -108,14 +108,12 @@ class Scheduling(Client):
         check_start(queue, priority)
         if overlap not in _OVERLAPS:
             raise ValueError(f"overlap must be one of {', '.join(_OVERLAPS)}, not {overlap!r}")
-        late, spread = seconds(catch_up), seconds(jitter)
-        if late < 0 or spread < 0:
-            raise ValueError("catch_up and jitter must not be negative")
+        late, spread = span(catch_up, "catch_up"), span(jitter, "jitter")
         await self._check_key(queue, key)
         await self._put(
             name, target, plan, overlap, timedelta(seconds=late), timedelta(seconds=spread),
             self._encode_input(target, input), version, queue, priority, key,
-            None if timeout is None else timedelta(seconds=seconds(timeout)),
+            None if timeout is None else timedelta(seconds=positive(timeout, "timeout")),
             self._encode_metadata(metadata),
         )  # fmt: skip
         return await self.get_schedule(name)

@@ -10,14 +10,14 @@ from uuid import UUID
 
 from forktex_core.flow.client import Client, check_start
 from forktex_core.flow.identity import as_run_id, new_run_id
-from forktex_core.flow.retry import seconds
+from forktex_core.flow.retry import positive, seconds, span
 from forktex_core.flow.session import AnySession, SessionStatements
 from forktex_core.flow.store.rows import NewRun, NewRuns
 from forktex_core.flow.workflow import Workflow
 
 
-class StartManyOptions(TypedDict, total=False):
-    """What start_many() takes; see start()."""
+class AllOptions(TypedDict, total=False):
+    """What start(), start_many() and run() all take; see start()."""
 
     version: int | None
     queue: str
@@ -27,29 +27,27 @@ class StartManyOptions(TypedDict, total=False):
     at: datetime | None
     timeout: float | timedelta | None
     metadata: dict[str, Any] | None
+
+
+class UniqueOptions(TypedDict, total=False):
+    """What only a single run can have."""
+
+    idempotency_key: str | None
+    deduplication_key: str | None
+
+
+class StartManyOptions(AllOptions, total=False):
+    """What start_many() takes."""
+
     session: AnySession | None
 
 
-class StartOptions(StartManyOptions, total=False):
+class StartOptions(StartManyOptions, UniqueOptions, total=False):
     """What start() takes."""
 
-    idempotency_key: str | None
-    deduplication_key: str | None
 
-
-class RunOptions(TypedDict, total=False):
+class RunOptions(AllOptions, UniqueOptions, total=False):
     """What run() takes: as start(), but ``timeout`` bounds the wait, and there is no session."""
-
-    version: int | None
-    queue: str
-    priority: int
-    key: str | None
-    delay: float | timedelta | None
-    at: datetime | None
-    timeout: float | timedelta | None
-    metadata: dict[str, Any] | None
-    idempotency_key: str | None
-    deduplication_key: str | None
 
 
 class Starting(Client):
@@ -120,8 +118,8 @@ class Starting(Client):
         _check_text(deduplication_key, "deduplication key")
         run = NewRun(
             id=new_run_id(), workflow=target.name, version=target.version, lane=target.lane,
-            queue=queue, priority=priority, due=_moment(at, delay), delay=_duration(delay),
-            timeout=_positive(timeout), input=self._encode_input(target, input),
+            queue=queue, priority=priority, due=_moment(at, delay), delay=_delay(delay),
+            timeout=_timeout(timeout), input=self._encode_input(target, input),
             metadata=self._encode_metadata(metadata), key=key, idempotency_key=idempotency_key,
             deduplication_key=deduplication_key,
         )  # fmt: skip
@@ -187,7 +185,7 @@ class Starting(Client):
         runs = NewRuns(
             ids=[new_run_id() for _ in texts], inputs=texts, workflow=target.name,
             version=target.version, lane=target.lane, queue=queue, priority=priority,
-            due=_moment(at, delay), delay=_duration(delay), timeout=_positive(timeout),
+            due=_moment(at, delay), delay=_delay(delay), timeout=_timeout(timeout),
             metadata=self._encode_metadata(metadata), key=key,
         )  # fmt: skip
         at_once = runs.due is None and runs.delay is None
@@ -255,15 +253,12 @@ def _moment(at: datetime | None, delay: float | timedelta | None) -> float | Non
     return at.timestamp()
 
 
-def _duration(value: float | timedelta | None) -> float | None:
-    return None if value is None else seconds(value)
+def _delay(value: float | timedelta | None) -> float | None:
+    return None if value is None else span(value, "delay")
 
 
-def _positive(timeout: float | timedelta | None) -> float | None:
-    found = _duration(timeout)
-    if found is not None and found <= 0:
-        raise ValueError(f"timeout must be more than 0 seconds, not {timeout!r}")
-    return found
+def _timeout(value: float | timedelta | None) -> float | None:
+    return None if value is None else positive(value, "timeout")
 
 
 def _check_text(value: str | None, what: str) -> None:

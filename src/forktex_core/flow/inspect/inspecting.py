@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, cast
 from uuid import UUID
 
 from forktex_core.flow.client import Client
-from forktex_core.flow.inspect.doctor import Examination, examine
-from forktex_core.flow.inspect.fleet import Fleet
-from forktex_core.flow.inspect.runs import Reading, Runs
 
+# Whoever doesn't look doesn't load it: flow's own import is measured.
 if TYPE_CHECKING:
     from forktex_core.flow.flow import Flow
+    from forktex_core.flow.inspect.doctor import Examination
+    from forktex_core.flow.inspect.fleet import Fleet
+    from forktex_core.flow.inspect.runs import Runs
 
 
 class Inspecting(Client):
@@ -22,13 +23,17 @@ class Inspecting(Client):
     _pooled: bool
 
     @property
-    def runs(self) -> Runs:
+    def runs(self) -> "Runs":
         """A query for all runs, the newest first: ``flow.runs.where(status="failed").page(20)``."""
+        from forktex_core.flow.inspect.runs import Reading, Runs
+
         return Runs(Reading(lambda: self._open.inspection, self.schema, lambda: self._open.streams))
 
     @property
-    def fleet(self) -> Fleet:
+    def fleet(self) -> "Fleet":
         """Who works: workers, leader, what they serve, and what queues have to do."""
+        from forktex_core.flow.inspect.fleet import Fleet
+
         return Fleet(lambda: self._open.inspection)
 
     async def history(self, run_id: UUID | str) -> str:
@@ -45,8 +50,10 @@ class Inspecting(Client):
         async with Journals.reading(flow, self._direct_dsn or self._dsn) as journals:
             return (await journals.read(run.id)).to_json()
 
-    async def examine(self) -> Examination:
+    async def examine(self) -> "Examination":
         """Look for what is wrong with the database, the workers and the runs; see
         ``forktex-flow doctor``. It takes a look at every unfinished run.
         """
+        from forktex_core.flow.inspect.doctor import examine
+
         return await examine(self._open.inspection, self.schema, pooled=self._pooled)

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """One typed method for each named query."""
 
-import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,6 +11,9 @@ from forktex_core.flow.errors import PayloadError
 from forktex_core.flow.replay import Entry
 from forktex_core.flow.store.effects import EffectQueries, Woken, woken
 from forktex_core.flow.store.rows import Claimed, NewRun, NewRuns, Signal
+
+# The last moment that a datetime can name (year 9999): who sleeps longer sleeps for ever.
+_LATEST = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 
 
 class Store(EffectQueries):
@@ -96,17 +98,19 @@ class Store(EffectQueries):
         )
 
     async def wake_runs(
-        self, worker: int, runs: Sequence[tuple[UUID, int, str | None, int, str, Sequence[str]]]
+        self,
+        worker: int,
+        runs: Sequence[tuple[UUID, int, int, str | None, int, str, Sequence[str]]],
     ) -> list[Claimed]:
-        """Claim parked runs, (id, claim that parked it, key of the only wait or None, number of its
-        entry, its name, the signals that it takes) each; return those that nobody claimed since,
-        with the entry of a signal that was taken at once.
+        """Claim parked runs, (id, claim that parked it, seen of its inbox, key of the only wait or
+        None, number of its entry, its name, the signals that it takes) each; return those that
+        nobody claimed since, with the entry of a signal that was taken at once.
         """
-        ids, claims, keys, seqs, labels, names = zip(*runs, strict=True)
+        ids, claims, seen, keys, seqs, labels, names = zip(*sorted(runs), strict=True)
         if self._codec is not None:  # what is journaled has to pass it
             keys = (None,) * len(keys)
-        texts = [json.dumps(n) for n in names]
-        rows = await self._rows("wake_runs", worker, ids, claims, keys, seqs, labels, texts)
+        arrays = [_array(n) for n in names]
+        rows = await self._rows("wake_runs", worker, ids, claims, seen, keys, seqs, labels, arrays)
         return self._read_claims(rows)[0]
 
     def _read_claims(self, rows: list[Any]) -> tuple[list[Claimed], float | None]:
@@ -145,7 +149,7 @@ class Store(EffectQueries):
         stale or lost.
         """
         ids, claims, seen, due, waiting = zip(*parks, strict=True)
-        moments = [None if d is None else datetime.fromtimestamp(d, UTC) for d in due]
+        moments = [None if d is None else datetime.fromtimestamp(min(d, _LATEST), UTC) for d in due]
         rows = await self._rows("park_runs", worker, ids, claims, seen, moments, waiting)
         return {row["run_id"]: row["outcome"] for row in rows}
 
@@ -321,6 +325,12 @@ def journal_line(  # noqa: PLR0917 - the columns of the type, in its order
         f'({run_id},"{key}",{seq},{kind},"{name}",{failed},{text},{claim},{attempt},'
         f"{started_at!r},{at!r})"
     )
+
+
+def _array(texts: Sequence[str]) -> str:
+    """Return the literal of an array of texts."""
+    quoted = (text.replace("\\", "\\\\").replace('"', '\\"') for text in texts)
+    return "{" + ",".join(f'"{text}"' for text in quoted) + "}"
 
 
 def _doubled(text: str) -> str:

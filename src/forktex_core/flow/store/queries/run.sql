@@ -71,7 +71,7 @@ SELECT * FROM {schema}.claim_runs($1, $2, $3, $4, $5, $6)
 
 -- name: wake_runs
 -- Parked runs that a worker has in memory, and what came for them: claimed, and taken where the run waits for nothing else.
-SELECT * FROM {schema}.wake_runs($1, $2, $3, $4, $5, $6, $7)
+SELECT * FROM {schema}.wake_runs($1, $2, $3, $4, $5, $6, $7, $8)
 
 -- name: park_runs
 SELECT * FROM {schema}.park_runs($1, $2, $3, $4, $5, $6)
