@@ -56,7 +56,7 @@ class Catalog:
             self._store.remember((tenant, name), found[0])
         return found[0]
 
-    async def list(self, session: AsyncSession | None, tenant: str) -> list[RegisterDefinition]:
+    async def all(self, session: AsyncSession | None, tenant: str) -> list[RegisterDefinition]:
         """Every register of a tenant, by name."""
         async with self._store.connection(session, tenant) as connection:
             return await self._fetch(connection, "tenant = $1 ORDER BY name", tenant)
@@ -94,17 +94,17 @@ class Catalog:
             try:
                 async with connection.transaction():
                     insert = f"INSERT INTO {self._register} (tenant, name, definition) VALUES ($1, $2, $3) RETURNING id"  # noqa: E501, S608 - quoted
-                    id = await connection.fetchval(insert, made.tenant, made.name, text)
+                    made_id = await connection.fetchval(insert, made.tenant, made.name, text)
             except asyncpg.UniqueViolationError as exc:
                 message = f"there is a register {made.name!r} already; load it"
                 raise DefinitionError([Problem(made.name, "exists", message)]) from exc
-            await self._keep_version(connection, id, 1, text, by)
-        (found,) = await self._by_id(session, made.tenant, id)
+            await self._keep_version(connection, made_id, 1, text, by)
+        (found,) = await self._by_id(session, made.tenant, made_id)
         return found
 
     async def _by_id(
         self, session: AsyncSession | None, tenant: str, id: int
-    ) -> "list[RegisterDefinition]":
+    ) -> list[RegisterDefinition]:
         async with self._store.connection(session, tenant) as connection:
             return await self._fetch(connection, "tenant = $1 AND id = $2", tenant, id)
 
@@ -181,14 +181,14 @@ class Catalog:
         return made
 
     async def drop(self, session: AsyncSession | None, tenant: str, name: str) -> None:
-        """Drop a register: its name is free at once, its rows are deleted by `DataStore`'s chores."""
+        """Drop a register: its name is free at once, its rows are deleted by the chores."""
         async with self._store.transaction(session, tenant) as connection:
-            id = await connection.fetchval(
-                f"UPDATE {self._register} SET dropped_at = clock_timestamp(), version = version + 1 "  # noqa: S608 - quoted
-                "WHERE tenant = $1 AND name = $2 AND dropped_at IS NULL RETURNING id",
+            found = await connection.fetchval(
+                f"UPDATE {self._register} SET dropped_at = clock_timestamp(), "  # noqa: S608 - quoted
+                "version = version + 1 WHERE tenant = $1 AND name = $2 AND dropped_at IS NULL RETURNING id",
                 tenant,
                 name,
             )
-        if id is None:
+        if found is None:
             raise UnknownRegisterError(name)
         self._store.known.pop((tenant, name), None)

@@ -51,11 +51,11 @@ async def migrate(connection: Any, schema: str) -> list[str]:
 
 
 def _steps() -> list[tuple[int, str, str]]:
-    found = []
-    for file in (resources.files(__package__) / "migrations").iterdir():
-        if match := _FILE.fullmatch(file.name):
-            found.append((int(match[1]), match[2], file.read_text(encoding="utf-8")))
-    return sorted(found)
+    files = (resources.files(__package__) / "migrations").iterdir()
+    named = [(match, file) for file in files if (match := _FILE.fullmatch(file.name))]
+    return sorted(
+        (int(match[1]), match[2], file.read_text(encoding="utf-8")) for match, file in named
+    )
 
 
 async def _version(connection: Any, schema: str) -> int:
