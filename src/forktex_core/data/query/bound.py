@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from forktex_core.data.definition import FieldDefinition, RegisterDefinition
 from forktex_core.data.errors import (
@@ -26,14 +26,29 @@ from forktex_core.data.types import (
     Date,
     FieldType,
     Integer,
+    Kind,
     Moment,
     Reference,
-    User,
     Uuid,
     ValueRefusedError,
 )
-from forktex_core.data.types.field_type import fold
+from forktex_core.data.types.field_type import clean_text, fold
 from forktex_core.data.types.texts import _TextType
+
+
+@dataclass(frozen=True)
+class _Actor(FieldType):
+    """Who made or changed a row: text that is compared as it is."""
+
+    type_name: ClassVar[str] = "actor"
+    kind: ClassVar[Kind | None] = "text"
+    python: ClassVar[Any] = str
+
+    def coerce(self, value: Any) -> Any:
+        return clean_text(value, longest=1_000)
+
+    def json_schema(self) -> dict[str, Any]:
+        return {"type": "string"}
 
 
 def _system(name: str, kind: FieldType) -> FieldDefinition:
@@ -45,8 +60,8 @@ SYSTEM: Mapping[str, FieldDefinition] = {
     "revision": _system("revision", Integer()),
     "created_at": _system("created_at", Moment()),
     "updated_at": _system("updated_at", Moment()),
-    "created_by": _system("created_by", User()),
-    "updated_by": _system("updated_by", User()),
+    "created_by": _system("created_by", _Actor()),
+    "updated_by": _system("updated_by", _Actor()),
     "archived_at": _system("archived_at", Moment()),
 }
 
@@ -113,7 +128,7 @@ def find_field(definition: RegisterDefinition, name: str, path: str) -> FieldDef
 
 
 class Binder:
-    """Binds the filters of one query; `registers` are those that its references lead to, by name."""
+    """Binds the filters of one query; `registers` are those that references lead to, by name."""
 
     def __init__(self, registers: Registers, limits: Limits, now: datetime) -> None:
         self._registers = registers
@@ -155,6 +170,8 @@ class Binder:
             known = ", ".join(sorted(kind.operators))
             message = f"{kind.type_name} fields know {known}, not {operator!r}"
             raise InvalidValueError(path, message)
+        if operator in _NEGATED:
+            return BoundNot(self._compare(found, _NEGATED[operator], value, path))
         if operator == "is_null":
             if not isinstance(value, bool):
                 raise InvalidValueError(path, "is_null is true or false")
@@ -162,12 +179,6 @@ class Binder:
             return test if value else BoundNot(test)
         if operator == "eq" and value is None:
             return Compare(found, "is_null")
-        if operator == "ne":
-            return BoundNot(self._compare(found, "eq", value, path))
-        if operator == "not_in":
-            return BoundNot(self._compare(found, "in", value, path))
-        if operator == "none":
-            return BoundNot(self._compare(found, "any", value, path))
         return self._valued(found, operator, value, path)
 
     def _valued(self, found: FieldDefinition, operator: str, value: Any, path: str) -> Bound:
@@ -178,23 +189,25 @@ class Binder:
             low, high = self._values(value, path, exactly=2)
             return self._between(found, low, high, path)
         if operator in {"in", "any", "all"}:
-            values = [self._stored(kind, each, path) for each in self._values(value, path)]
-            if operator != "in":
-                values = list(dict.fromkeys(each for part in values for each in part))
-                return Compare(found, operator, tuple(values))
-            return Compare(found, "in", tuple(values), tuple(map(kind.key, values)))
+            return self._several(found, operator, value, path)
         if operator == "regex":
             return Compare(found, "regex", checked_regex(value, self._limits, path))
+        if operator == "near":
+            return Compare(found, "near", near(value, path))
         if operator in {"contains", "icontains", "startswith", "istartswith"}:
             if not isinstance(value, str) or not value or "\0" in value:
                 raise InvalidValueError(path, f"{operator} takes text that is not empty")
             return Compare(found, operator, value, fold(value))
-        if operator == "near":
-            return Compare(found, "near", near(value, path))
-        if isinstance(kind, Moment) and type(value) is date:
-            value = datetime.combine(value, time(), UTC)
-        stored = self._stored(kind, value, path)
+        stored = self._stored(kind, _as_asked(kind, value), path)
         return Compare(found, operator, stored, kind.key(stored))
+
+    def _several(self, found: FieldDefinition, operator: str, value: Any, path: str) -> Bound:
+        kind = found.type
+        values = [self._stored(kind, each, path) for each in self._values(value, path)]
+        if operator == "in":
+            return Compare(found, "in", tuple(values), tuple(map(kind.key, values)))
+        apart = dict.fromkeys(each for part in values for each in part)
+        return Compare(found, operator, tuple(apart))
 
     def _between(self, found: FieldDefinition, low: Any, high: Any, path: str) -> Bound:
         return BoundAll(
@@ -221,6 +234,18 @@ class Binder:
             return kind.coerce([value] if many and not isinstance(value, list) else value)
         except ValueRefusedError as exc:
             raise InvalidValueError(path, f"the value {exc}") from exc
+
+
+_NEGATED = {"ne": "eq", "not_in": "in", "none": "any"}
+
+
+def _as_asked(kind: FieldType, value: Any) -> Any:
+    """A day where a moment is asked for is its first one; a moment where a day is, its day."""
+    if isinstance(kind, Moment) and type(value) is date:
+        return datetime.combine(value, time(), UTC)
+    if isinstance(kind, Date) and isinstance(value, datetime) and value.tzinfo is not None:
+        return value.astimezone(UTC).date()
+    return value
 
 
 _RELATIVE = re.compile(r"(last|next) (\d{1,5}) (minute|hour|day|week)s?")
@@ -274,9 +299,4 @@ def near(value: Any, path: str) -> tuple[float, float, float]:
 
 def is_text(found: FieldDefinition) -> bool:
     """Whether a field's key is folded text, so that equality looks at the value too."""
-    return isinstance(found.type, _TextType) and found.name not in SYSTEM
-
-
-def is_day(found: FieldDefinition) -> bool:
-    """Whether a field holds days."""
-    return isinstance(found.type, Date)
+    return isinstance(found.type, _TextType)

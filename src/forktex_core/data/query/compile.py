@@ -3,8 +3,8 @@
 """From a bound filter to SQL. Names become columns that the definition holds, values become
 arguments: no text that a user gave is ever part of a statement.
 
-A field whose column is ready is compared there; any other by the same key computed from the payload.
-Both give the same answer (`tests/data/test_compile.py` compares them, and both with `evaluate`), so
+A field whose column is ready is compared there; any other by the same key computed from the
+payload. Both give the same answer (`tests/data/test_compile.py` compares them, and both with `evaluate`), so
 an index may come and go while queries run.
 """
 
@@ -14,7 +14,6 @@ from typing import Any
 
 from forktex_core.data.definition import KEY_CHARACTERS, FieldDefinition, RegisterDefinition
 from forktex_core.data.query.bound import (
-    SYSTEM,
     Bound,
     BoundAll,
     BoundNot,
@@ -90,38 +89,45 @@ def _related(statement: Statement, bound: Related, alias: str) -> str:
     table, own = statement.rows(bound.target, other)
     inner = condition_sql(statement, bound.part, other)
     return (
-        f"EXISTS (SELECT 1 FROM {table} WHERE {own} AND {other}.id = {key_sql(bound.field, alias)} "
+        f"EXISTS (SELECT 1 FROM {table} WHERE {own} AND {other}.id = {key_sql(bound.field, alias)} "  # noqa: S608 - names are numbers, values are arguments
         f"AND {other}.archived_at IS NULL AND {inner})"
     )
 
 
 def _compare(statement: Statement, bound: Compare, alias: str) -> str:
     found, operator = bound.field, bound.operator
-    if found.name in SYSTEM and found.number == 0:
+    if found.number == 0:
         return _system(statement, bound, alias)
-    if operator == "is_null":
-        if found.ready:
-            return f"{alias}.{found.column} IS NULL"
-        return f"NOT {alias}.payload ? '{found.number}'"
     if operator in _SPECIAL:
         return _SPECIAL[operator](statement, bound, alias)
-    key = key_sql(found, alias)
-    if operator == "in":
-        return _in(statement, bound, alias, key)
-    kind = found.type.kind
-    if kind is None:
-        stored = statement.arg(json.dumps(bound.stored), "jsonb")
-        return f"{alias}.payload->'{found.number}' = {stored}"
-    test = f"{key} {_SYMBOLS[operator]} {statement.arg(bound.key, _CASTS[kind])}"
-    if operator == "eq" and by_value(found):
-        stored = statement.arg(json.dumps(bound.stored), "jsonb")
-        exact = f"{alias}.payload->'{found.number}' = {stored}"
-        return f"({test} AND {exact})" if found.ready else exact
-    return test
+    if operator == "eq":
+        return _equal(statement, bound, alias)
+    assert found.type.kind is not None  # no type without keys has an order
+    place = statement.arg(bound.key, _CASTS[found.type.kind])
+    return f"{key_sql(found, alias)} {_SYMBOLS[operator]} {place}"
 
 
-def _in(statement: Statement, bound: Compare, alias: str, key: str) -> str:
+def _is_null(statement: Statement, bound: Compare, alias: str) -> str:
+    if bound.field.ready:
+        return f"{alias}.{bound.field.column} IS NULL"
+    return f"NOT {alias}.payload ? '{bound.field.number}'"
+
+
+def _equal(statement: Statement, bound: Compare, alias: str) -> str:
     found = bound.field
+    tests = []
+    if found.type.kind is not None and (found.ready or not by_value(found)):
+        place = statement.arg(bound.key, _CASTS[found.type.kind])
+        tests.append(f"{key_sql(found, alias)} = {place}")
+    if by_value(found):
+        stored = statement.arg(json.dumps(bound.stored), "jsonb")
+        tests.append(f"{alias}.payload->'{found.number}' = {stored}")
+    return f"({' AND '.join(tests)})"
+
+
+def _in(statement: Statement, bound: Compare, alias: str) -> str:
+    found = bound.field
+    key = key_sql(found, alias)
     kind = found.type.kind
     assert kind is not None  # no type without keys knows "in"
     if not by_value(found):
@@ -137,20 +143,14 @@ def _system(statement: Statement, bound: Compare, alias: str) -> str:
     kind = bound.field.type.kind
     assert kind is not None
     column, cast = f"{alias}.{bound.field.column}", _CASTS[kind]
-    value, many = (bound.stored, bound.stored) if kind == "text" else (bound.key, bound.key)
     if bound.operator == "is_null":
         return f"{column} IS NULL"
     if bound.operator == "in":
-        return f"{column} = ANY({statement.arg(list(many), cast + '[]')})"
-    if bound.operator in _SPECIAL:
-        return _SPECIAL[bound.operator](statement, bound, alias)
-    collate = ' COLLATE "C"' if kind == "text" else ""
-    return f"{column} {_SYMBOLS[bound.operator]} {statement.arg(value, cast)}{collate}"
+        return f"{column} = ANY({statement.arg(list(bound.key), cast + '[]')})"
+    return f"{column} {_SYMBOLS[bound.operator]} {statement.arg(bound.key, cast)}"
 
 
 def _value_text(found: FieldDefinition, alias: str) -> str:
-    if found.name in SYSTEM and found.number == 0:
-        return f"{alias}.{found.column}"
     return f"{alias}.payload->>'{found.number}'"
 
 
@@ -177,8 +177,6 @@ def _prefix_range(statement: Statement, bound: Compare, alias: str) -> str:
 
 def _startswith(statement: Statement, bound: Compare, alias: str) -> str:
     exact = f"starts_with({_value_text(bound.field, alias)}, {statement.arg(bound.stored, 'text')})"
-    if bound.field.name in SYSTEM:
-        return exact
     return f"({_prefix_range(statement, bound, alias)} AND {exact})"
 
 
@@ -210,6 +208,8 @@ def _near(statement: Statement, bound: Compare, alias: str) -> str:
 
 
 _SPECIAL = {
+    "is_null": _is_null,
+    "in": _in,
     "contains": _contains,
     "icontains": _icontains,
     "startswith": _startswith,

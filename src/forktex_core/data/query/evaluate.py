@@ -14,8 +14,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from forktex_core.data.definition import FieldDefinition
 from forktex_core.data.query.bound import (
-    SYSTEM,
     Bound,
     BoundAll,
     BoundNot,
@@ -46,29 +46,18 @@ class Stored:
 Follow = Callable[[str, str], Stored | None]
 
 
-def stored_value(found: Any, row: Stored) -> Any:
+def stored_value(found: FieldDefinition, row: Stored) -> Any:
     """The stored value of a field in a row, or None."""
-    if found.name in SYSTEM and found.number == 0:
+    if found.number == 0:
         value = getattr(row, found.name)
         return None if value is None else found.type.coerce(value)
     return row.payload.get(str(found.number))
 
 
-def key_value(found: Any, row: Stored) -> Any:
+def key_value(found: FieldDefinition, row: Stored) -> Any:
     """The key of a field in a row, or None."""
     value = stored_value(found, row)
-    if value is None:
-        return None
-    return (
-        value
-        if found.name in SYSTEM and isinstance(value, str) and not is_moment(found)
-        else found.type.key(value)
-    )
-
-
-def is_moment(found: Any) -> bool:
-    """Whether a system field is no plain text."""
-    return found.type.kind != "text"
+    return None if value is None else found.type.key(value)
 
 
 def holds(bound: Bound, row: Stored, follow: Follow) -> bool:
@@ -98,11 +87,11 @@ def _compares(bound: Compare, row: Stored) -> bool:
     if bound.operator == "eq":
         return bool(stored == bound.stored if by_value(bound.field) else key == bound.key)
     if bound.operator == "in":
-        return stored in bound.stored if by_value(bound.field) else key in bound.key
+        return bool(stored in bound.stored if by_value(bound.field) else key in bound.key)
     return bool(_ORDER[bound.operator](key, bound.key))
 
 
-def by_value(found: Any) -> bool:
+def by_value(found: FieldDefinition) -> bool:
     """Whether equality is that of stored values: their keys say less, or there are none."""
     return is_text(found) or found.type.kind is None or found.type.type_name == "money"
 

@@ -47,7 +47,7 @@ class DataStore:
         cursor_key: bytes = b"",
         permit: PermissionHook | None = None,
     ) -> None:
-        if not isinstance(schema, str) or not schema or len(schema) > 63 or "\0" in schema:
+        if not schema or len(schema) > 63 or "\0" in schema:
             raise ConfigurationError(f"{schema!r} is no name of a schema")
         self._database = database
         self.schema = schema
