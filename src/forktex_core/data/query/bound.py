@@ -190,16 +190,19 @@ class Binder:
             return self._between(found, low, high, path)
         if operator in {"in", "any", "all"}:
             return self._several(found, operator, value, path)
+        if operator in _TEXTUAL or operator == "near":
+            return self._special(found, operator, value, path)
+        stored = self._stored(kind, _as_asked(kind, value), path)
+        return Compare(found, operator, stored, kind.key(stored))
+
+    def _special(self, found: FieldDefinition, operator: str, value: Any, path: str) -> Bound:
         if operator == "regex":
             return Compare(found, "regex", checked_regex(value, self._limits, path))
         if operator == "near":
             return Compare(found, "near", near(value, path))
-        if operator in {"contains", "icontains", "startswith", "istartswith"}:
-            if not isinstance(value, str) or not value or "\0" in value:
-                raise InvalidValueError(path, f"{operator} takes text that is not empty")
-            return Compare(found, operator, value, fold(value))
-        stored = self._stored(kind, _as_asked(kind, value), path)
-        return Compare(found, operator, stored, kind.key(stored))
+        if not isinstance(value, str) or not value or "\0" in value:
+            raise InvalidValueError(path, f"{operator} takes text that is not empty")
+        return Compare(found, operator, value, fold(value))
 
     def _several(self, found: FieldDefinition, operator: str, value: Any, path: str) -> Bound:
         kind = found.type
@@ -236,6 +239,7 @@ class Binder:
             raise InvalidValueError(path, f"the value {exc}") from exc
 
 
+_TEXTUAL = frozenset({"contains", "icontains", "startswith", "istartswith", "regex"})
 _NEGATED = {"ne": "eq", "not_in": "in", "none": "any"}
 
 

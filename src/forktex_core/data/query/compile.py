@@ -3,9 +3,9 @@
 """From a bound filter to SQL. Names become columns that the definition holds, values become
 arguments: no text that a user gave is ever part of a statement.
 
-A field whose column is ready is compared there; any other by the same key computed from the
-payload. Both give the same answer (`tests/data/test_compile.py` compares them, and both with `evaluate`), so
-an index may come and go while queries run.
+A field whose column is ready is compared there; any other by the same key, computed from the
+payload. Both give the same answer (a property test compares them, and both with `evaluate`), so an
+index may come and go while queries run.
 """
 
 import json
@@ -107,7 +107,7 @@ def _compare(statement: Statement, bound: Compare, alias: str) -> str:
     return f"{key_sql(found, alias)} {_SYMBOLS[operator]} {place}"
 
 
-def _is_null(statement: Statement, bound: Compare, alias: str) -> str:
+def _is_null(_statement: Statement, bound: Compare, alias: str) -> str:
     if bound.field.ready:
         return f"{alias}.{bound.field.column} IS NULL"
     return f"NOT {alias}.payload ? '{bound.field.number}'"

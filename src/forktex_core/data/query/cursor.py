@@ -4,8 +4,8 @@
 
 A cursor is base64url(mac | json([query, keys, id])). `query` is a digest of the tenant, the source,
 the filter and the order, so that a cursor fits its own query and no other. The MAC is HMAC-SHA256
-cut to 12 bytes; without a key of the service's own it finds damage, not forgery, and what is decoded
-is checked against the fields' kinds in either case.
+cut to 12 bytes; without a key of the service's own it finds damage, not forgery, and what is
+decoded is checked against the fields' kinds in either case.
 """
 
 import base64

@@ -82,7 +82,7 @@ def _compares(bound: Compare, row: Stored) -> bool:
     if stored is None:
         return False
     if bound.operator in _ON_STORED:
-        return _ON_STORED[bound.operator](stored, bound)
+        return bool(_ON_STORED[bound.operator](stored, bound))
     key = key_value(bound.field, row)
     if bound.operator == "eq":
         return bool(stored == bound.stored if by_value(bound.field) else key == bound.key)
@@ -106,7 +106,7 @@ _ORDER: dict[str, Callable[[Any, Any], Any]] = {
 
 def _near(stored: Any, bound: Compare) -> bool:
     latitude, longitude, km = bound.stored
-    return distance_km(stored["lat"], stored["lon"], latitude, longitude) <= km
+    return bool(distance_km(stored["lat"], stored["lon"], latitude, longitude) <= km)
 
 
 def distance_km(lat1: float, lon1: float, lat2: float, lon2: float) -> float:
@@ -117,7 +117,7 @@ def distance_km(lat1: float, lon1: float, lat2: float, lon2: float) -> float:
     return 2 * _EARTH_KM * math.asin(min(1.0, math.sqrt(half)))
 
 
-_ON_STORED: dict[str, Callable[[Any, Compare], bool]] = {
+_ON_STORED: dict[str, Callable[[Any, Compare], Any]] = {
     "contains": lambda stored, bound: bound.stored in stored,
     "icontains": lambda stored, bound: bound.key in fold(stored),
     "startswith": lambda stored, bound: stored.startswith(bound.stored),

@@ -3,14 +3,15 @@
 """The order of rows, and where in it a page begins.
 
 Rows are ordered by the keys of the fields asked for, then by id, so the order is total and a page
-begins exactly behind a row, whatever is inserted meanwhile. Nulls come last unless asked for first,
-in either direction. When the first key can be null, the order falls into two segments, the rows with
-a value and those without; each is read apart, so that the index on the values serves the first and
-no row is lost between them.
+begins exactly behind a row, whatever is inserted meanwhile. Nulls come last unless asked for
+first, in either direction. When the first key can be null, the order falls into two segments, the
+rows with a value and those without; each is read apart, so that the index on the values serves the
+first and no row is lost between them.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 from uuid import UUID
 
@@ -103,7 +104,8 @@ def order_sql(keys: tuple[OrderKey, ...], segment: Segment | None, alias: str) -
         if at == 0 and segment == "nulls":
             continue
         direction = " DESC" if each.descending else ""
-        nulls = "" if at == 0 or not each.nullable else f" NULLS {_nulls(each)}"
+        apart = at == 0 and segment is not None
+        nulls = "" if apart or not each.nullable else f" NULLS {_nulls(each)}"
         parts.append(f"{key_sql(each.field, alias)}{direction}{nulls}")
     return ", ".join([*parts, f"{alias}.id{_id_direction(keys)}"])
 
@@ -171,8 +173,7 @@ def sort_rows(keys: tuple[OrderKey, ...], rows: list[Stored]) -> list[Stored]:
     for each in reversed(keys):
         valued = [row for row in rows if key_value(each.field, row) is not None]
         nulls = [row for row in rows if key_value(each.field, row) is None]
-        field = each.field
-        valued.sort(key=lambda row, field=field: key_value(field, row), reverse=each.descending)
+        valued.sort(key=partial(key_value, each.field), reverse=each.descending)
         rows = nulls + valued if each.nulls_first else valued + nulls
     return rows
 

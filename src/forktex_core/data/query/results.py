@@ -11,7 +11,7 @@ CountMode = Literal["none", "capped", "estimated", "exact"]
 
 @dataclass(frozen=True)
 class Count:
-    """How many rows there are: exactly, at least (a capped count that reached its cap), or about."""
+    """How many rows there are: exactly, at least (a count that reached its cap), or about."""
 
     value: int
     precision: Literal["exact", "at_least", "estimate"]

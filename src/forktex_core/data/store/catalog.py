@@ -185,7 +185,8 @@ class Catalog:
         async with self._store.transaction(session, tenant) as connection:
             found = await connection.fetchval(
                 f"UPDATE {self._register} SET dropped_at = clock_timestamp(), "  # noqa: S608 - quoted
-                "version = version + 1 WHERE tenant = $1 AND name = $2 AND dropped_at IS NULL RETURNING id",
+                "version = version + 1 "
+                "WHERE tenant = $1 AND name = $2 AND dropped_at IS NULL RETURNING id",
                 tenant,
                 name,
             )

@@ -5,8 +5,8 @@
 How definitions stay true. Each statement on rows carries the register's id, its tenant and the
 version that the process knows. A read answers with the version that it found, in the same round
 trip; a write takes the register's fence (see `0001_registers.sql`). When the version is another,
-the definition is read again and the statement is made anew. So a cached definition needs no expiry and
-no message bus: it is checked whenever it is used.
+the definition is read again and the statement is made anew. So a cached definition needs no expiry
+and no message bus: it is checked whenever it is used.
 
 Connections: an operation on a register runs over the session that the register was bound to, inside
 its transaction, or over a connection of the database's pool, on which each statement is a

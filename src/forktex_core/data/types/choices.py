@@ -105,6 +105,9 @@ class Enum(_Choice):
     def key(self, stored: Any) -> Any:
         return Decimal(self.keys.index(stored))
 
+    def from_key(self, key: Any) -> Any:
+        return self.keys[int(key)]
+
     def key_sql(self, payload: str, number: int) -> str:
         cases = " ".join(f"WHEN '{key}' THEN {place}" for place, key in enumerate(self.keys))
         return f"(CASE {payload}->>'{number}' {cases} END)::numeric"

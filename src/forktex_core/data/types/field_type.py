@@ -52,6 +52,10 @@ class FieldType(ABC):
         """What a stored value sorts and compares by; None for a type without keys."""
         return stored
 
+    def from_key(self, key: Any) -> Any:
+        """Python's form of the value that has this key (of one that has it, for folded text)."""
+        return key
+
     def key_sql(self, payload: str, number: int) -> str:
         """The SQL that computes `key` from the JSONB column `payload`."""
         raise NotImplementedError(self.type_name)

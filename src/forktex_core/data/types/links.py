@@ -149,6 +149,9 @@ class AutoNumber(FieldType):
     def key(self, stored: Any) -> Any:
         return Decimal(stored)
 
+    def from_key(self, key: Any) -> Any:
+        return int(key)
+
     def key_sql(self, payload: str, number: int) -> str:
         return f"({payload}->>'{number}')::numeric"
 

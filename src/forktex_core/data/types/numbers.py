@@ -35,6 +35,9 @@ class Integer(FieldType):
     def key(self, stored: Any) -> Any:
         return Decimal(stored)
 
+    def from_key(self, key: Any) -> Any:
+        return int(key)
+
     def key_sql(self, payload: str, number: int) -> str:
         return f"({payload}->>'{number}')::numeric"
 
@@ -85,6 +88,9 @@ class DecimalNumber(FieldType):
 
     def key(self, stored: Any) -> Any:
         return Decimal(stored)
+
+    def from_key(self, key: Any) -> Any:
+        return Decimal(key).quantize(Decimal(1).scaleb(-self.places), context=_exact)
 
     def key_sql(self, payload: str, number: int) -> str:
         return f"({payload}->>'{number}')::numeric"
@@ -209,6 +215,9 @@ class Boolean(FieldType):
 
     def key(self, stored: Any) -> Any:
         return Decimal(int(stored))
+
+    def from_key(self, key: Any) -> Any:
+        return bool(key)
 
     def key_sql(self, payload: str, number: int) -> str:
         return f"({payload}->>'{number}')::boolean::integer::numeric"

@@ -36,6 +36,9 @@ class Date(FieldType):
     def key(self, stored: Any) -> Any:
         return datetime.fromisoformat(stored).replace(tzinfo=UTC)
 
+    def from_key(self, key: Any) -> Any:
+        return key.date()
+
     def key_sql(self, payload: str, number: int) -> str:
         return f"({payload}->>'{number}' || ' 00:00+00')::timestamptz"
 
@@ -94,6 +97,9 @@ class Time(FieldType):
     def restore(self, stored: Any) -> Any:
         return time.fromisoformat(stored)
 
+    def from_key(self, key: Any) -> Any:
+        return time.fromisoformat(key)
+
     def key_sql(self, payload: str, number: int) -> str:
         return f"({payload}->>'{number}') COLLATE \"C\""
 
@@ -139,6 +145,9 @@ class Duration(FieldType):
 
     def key(self, stored: Any) -> Any:
         return Decimal(stored)
+
+    def from_key(self, key: Any) -> Any:
+        return timedelta(microseconds=int(key))
 
     def key_sql(self, payload: str, number: int) -> str:
         return f"({payload}->>'{number}')::numeric"
