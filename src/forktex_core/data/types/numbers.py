@@ -121,7 +121,7 @@ def exact_decimal(value: Any, places: int) -> Decimal:
         raise ValueRefusedError(f"is {_shown(value)}, not a number of at most 38 digits") from exc
     if fixed != number:
         raise ValueRefusedError(f"is {number}: more than {places} digits after the point")
-    return fixed + 0  # without a negative zero
+    return _exact.plus(fixed)  # without a negative zero
 
 
 @dataclass(frozen=True)
