@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """`queue` against arq, SAQ, taskiq and streaQ, and against a bare consumer group.
 
-Each engine runs in an environment of its own (below ``.tools/queue-peers``, made with pip when
-it is missing), on one server, one worker process with 100 jobs at once; rounds alternate between
-the engines. Bytes per job: the server's memory with the jobs waiting less that of the same server
-before, both read when no client is connected but the one that reads.
+Each engine is tuned after its own documentation: what was set and why stands at the top of its
+program in ``queue_peers``. All run on asyncio's own loop, each in an environment of its own (below
+``.tools/queue-peers``, made with pip when it is missing), on one server, one worker process with
+100 jobs at once; rounds alternate between the engines. Bytes per job: the server's memory with the
+jobs waiting less that of the same server before, both read when no client is connected but the one
+that reads.
 
     python benchmarks/queue.py [--rounds 1] [--jobs 10000] [--redis URL] [--save FILE]
 
@@ -34,10 +36,10 @@ import redis
 from forktex_core.embedded import EmbeddedRedis
 
 PEERS = {
-    "arq": ["arq==0.28.0"],
-    "saq": ["saq[redis]==0.26.4", "hiredis", "typing_extensions"],
-    "taskiq": ["taskiq==0.13.0", "taskiq-redis==1.2.4", "hiredis"],
-    "streaq": ["streaq==7.2.0"],
+    "arq": ["arq==0.28.0", "msgpack"],
+    "saq": ["saq[redis]==0.26.4", "hiredis", "orjson", "typing_extensions"],
+    "taskiq": ["taskiq[orjson]==0.13.0", "taskiq-redis==1.2.4", "hiredis"],
+    "streaq": ["streaq==7.2.0", "orjson"],
 }
 ENGINES = ["forktex", *PEERS, "floor"]
 

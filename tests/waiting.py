@@ -10,10 +10,11 @@ from collections.abc import Awaitable, Callable
 POLL = 0.01
 
 
-async def eventually[T](condition: Callable[[], T | Awaitable[T]], timeout: float = 10) -> T:
+async def eventually[T](condition: Callable[[], T | Awaitable[T]], timeout: float = 20) -> T:
     """The first truthy value of ``condition``, sync or async.
 
-    AssertionError after ``timeout`` seconds."""
+    AssertionError after ``timeout`` seconds: long, as a busy machine needs them, and nobody waits
+    longer for what comes."""
     deadline = time.monotonic() + timeout
     while True:
         value = condition()

@@ -1,12 +1,13 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""This library."""
+"""This library: its defaults, without tracing. The worker's module is loaded before the course, as
+those of the other engines are."""
 
 import asyncio
 
 import course
 
-from forktex_core.queue import Queue
+from forktex_core.queue import Queue, Worker
 
 queue = Queue(course.URL, tracing=False)
 
@@ -17,4 +18,4 @@ async def noop(sent: float) -> None:
     course.note(sent)
 
 
-asyncio.run(course.run(noop.enqueue, lambda: queue.process(concurrency=100)))
+asyncio.run(course.run(noop.enqueue, Worker({queue: 1}, concurrency=100).run))

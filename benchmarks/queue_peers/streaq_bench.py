@@ -1,14 +1,29 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""streaQ."""
+"""streaQ, tuned after its documentation (worker, "Configuration", and its own benchmark):
+
+- orjson instead of pickle (``serializer`` and ``deserializer``; a quarter more jobs per second);
+- ``concurrency`` of 100, and as many prefetched, which is the most useful and its default;
+- no result is kept (``ttl=0``).
+
+It has no further switch for speed; its own benchmark uses the defaults.
+"""
 
 import asyncio
 
 import course
+import orjson
 from streaq import Worker
 
 producer, worker = (
-    Worker(redis_url=course.URL, concurrency=100, prefetch=100, handle_signals=False)
+    Worker(
+        redis_url=course.URL,
+        concurrency=100,
+        prefetch=100,
+        handle_signals=False,
+        serializer=orjson.dumps,
+        deserializer=orjson.loads,
+    )
     for _ in range(2)
 )
 

@@ -18,6 +18,7 @@ from sqlalchemy import text
 
 from forktex_core.flow import Flow, FlowContext, Retry, StepContext
 from forktex_core.flow.store.sql import quote_identifier
+from tests.crash.graphs import REGIONS, register_graphs
 
 
 class Effects:
@@ -69,6 +70,8 @@ PROGRAMS = {
     "again": Program("again", 3, 0),
     "ledger": Program("ledger", 3, 3),
     "told": Program("told", None, "done"),
+    "cycle": Program("cycle", {"n": 0}, {"n": 5, "ok": True}, (("go", {"ok": True}),)),
+    "regions": Program("regions", {"n": 1}, REGIONS, (("right", {"r": 1}),)),
 }
 
 
@@ -89,6 +92,7 @@ def register(flow: Flow, effects: Effects) -> None:
     _register_waits(flow, effect)
     _register_kin(flow, effect)
     _register_transactions(flow, effects)
+    register_graphs(flow, effect)
 
 
 def _register_failures(flow: Flow, effects: Effects, effect: Any) -> None:

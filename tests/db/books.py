@@ -73,6 +73,12 @@ class Reminder(Bill):
     __mapper_args__ = {"polymorphic_identity": "reminder"}  # noqa: RUF012
 
 
+class Receipt(OrgScopedMixin, Books):
+    """A table whose name has capitals."""
+
+    __tablename__ = "Books_Receipt"
+
+
 BILL, CLIENT, COUNTRY = Bill.__table__, Client.__table__, Country.__table__
 
 

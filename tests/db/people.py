@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import MetaData, UniqueConstraint
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import Text
 
 from forktex_core.db import (
@@ -55,8 +55,21 @@ class Seat(Base):
     __table_args__ = (UniqueConstraint("row", "place"),)
     row: Mapped[int]
     place: Mapped[int]
-    holder: Mapped[str | None]
+    holder: Mapped[str | None] = mapped_column(index=True)
     other_id: Mapped[UUID] = mapped_column(default=uuid7)
+
+
+class Other(DeclarativeBase):
+    """A base that is none of ours."""
+
+    metadata = Base.metadata
+
+
+class Key(Other):
+    """A table of keys and nothing else."""
+
+    __tablename__ = "key"
+    name: Mapped[str] = mapped_column(primary_key=True)
 
 
 @asynccontextmanager

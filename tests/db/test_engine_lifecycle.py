@@ -142,6 +142,15 @@ async def test_the_isolation_level_is_that_of_one_session(postgres: Server) -> N
         assert await session.scalar(shown) == "read committed"
 
 
+@pytest.mark.parametrize("level", ["AUTOCOMMIT", "serializable", "SNAPSHOT"])
+async def test_an_isolation_level_that_is_none_is_refused(postgres: Server, level: Any) -> None:
+    """AUTOCOMMIT above all: the block could not be rolled back."""
+    init_engine(postgres.url)
+    with pytest.raises(ConfigurationError, match=f"REPEATABLE READ, SERIALIZABLE, not '{level}'"):
+        async with get_session(isolation_level=level):
+            pytest.fail("the block ran")
+
+
 # init_engine
 
 
@@ -292,6 +301,29 @@ async def test_an_engine_without_a_registry(notes: Server) -> None:
         async with database.session(read_only=True) as session:
             assert await session.scalar(text("SELECT body FROM note")) == "direct"
     await database.close()
+
+
+async def test_a_closed_database_opens_no_session(notes: Server) -> None:
+    """It would open a connection that nobody closes; an open one goes on to its end."""
+    database = Database(notes.url, name="mine")
+    async with database.session() as session:
+        await session.execute(text("INSERT INTO note VALUES ('to the end')"))
+        await database.close()
+    with pytest.raises(ConfigurationError, match="'mine' was closed"):
+        async with database.session():
+            pytest.fail("the block ran")
+    health = await database.healthcheck()
+    assert (health.ok, health.error) == (False, "the engine 'mine' was closed")
+    async with Database(notes.url) as again, again.session() as session:
+        assert await session.scalar(text("SELECT body FROM note")) == "to the end"
+
+
+def test_a_database_that_cannot_work_is_refused_at_once() -> None:
+    """The constructor refuses what `init_engine` does."""
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        Database("nonsense")
+    with pytest.raises(ConfigurationError, match="is not supported"):
+        Database("postgresql://localhost/x", read_replica_url="mysql://localhost/x")
 
 
 def _lose() -> None:

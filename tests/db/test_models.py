@@ -12,6 +12,7 @@ from sqlalchemy import (
     CheckConstraint,
     ForeignKey,
     Index,
+    Integer,
     MetaData,
     String,
     UniqueConstraint,
@@ -21,8 +22,8 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.exc import InvalidRequestError
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.exc import InvalidRequestError, MissingGreenlet
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.schema import CreateTable
 
 from forktex_core.db import (
@@ -31,7 +32,10 @@ from forktex_core.db import (
     CheckError,
     Database,
     ForeignKeyError,
+    OrgScopedMixin,
     Repository,
+    TimestampMixin,
+    org_scope,
     uuid7,
 )
 from tests.conftest import Database as Server
@@ -68,6 +72,25 @@ class Country(Base):
 
     __tablename__ = "country"
     id: Mapped[str] = mapped_column(String(2), primary_key=True)  # type: ignore[assignment]
+
+
+class Tenant(Base):
+    """The organisations of a service that has a table of them."""
+
+    __tablename__ = "tenant"
+    id: Mapped[int] = mapped_column(primary_key=True)  # type: ignore[assignment]
+
+
+class OfTenant(OrgScopedMixin, Base):
+    """A base of the service's own, which says once what `org_id` refers to."""
+
+    __abstract__ = True
+    __org_fk__ = "tenant.id"
+    __org_type__ = Integer()
+
+
+class Shop(OfTenant):
+    __tablename__ = "shop"
 
 
 @pytest.fixture
@@ -173,6 +196,26 @@ async def test_reading_after_a_flush_needs_no_query(db: Database, statements: li
     assert [statement.split()[0] for statement in statements] == ["UPDATE"]
 
 
+async def test_a_base_without_eager_defaults_refuses_the_hidden_query(db: Database) -> None:
+    """What `TimestampMixin` says to set: without it, the new `updated_at` can't be read."""
+
+    class Own(DeclarativeBase):
+        pass
+
+    class Clock(TimestampMixin, Own):
+        __tablename__ = "clock"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        label: Mapped[str]
+
+    async with db.engine.begin() as connection:
+        await connection.run_sync(Own.metadata.create_all)
+    async with db.session() as session:
+        clock = await Repository[Clock](session).create(id=1, label="a")
+        await Repository[Clock](session).update(clock, label="b")
+        with pytest.raises(MissingGreenlet):
+            assert clock.updated_at
+
+
 async def test_json_and_lists_map_to_jsonb(db: Database) -> None:
     """`dict[str, Any]` and `list[Any]` are jsonb, and come back as they went in."""
     facts = {"pages": 3, "parts": [1, None, {"é": True}]}
@@ -242,3 +285,24 @@ async def test_what_the_constraints_refuse(db: Database) -> None:
                 await books.create(title="t", author_id=author.id, edition=0)
         assert (broken.value.model, broken.value.constraint) == ("Book", "ck_book_edition_counts")
         assert await books.count() == 1
+
+
+def test_the_column_of_the_organisation() -> None:
+    """It is required and indexed, and of the type and with the foreign key that were said."""
+    column = Shop.__table__.c.org_id
+    assert (column.nullable, column.index, type(column.type)) == (False, True, Integer)
+    assert [key.target_fullname for key in column.foreign_keys] == ["tenant.id"]
+
+
+async def test_a_row_of_an_organisation_that_is_not_there(db: Database) -> None:
+    """With `__org_fk__` the database itself refuses an organisation that nobody made."""
+    async with db.session() as session:
+        await Repository[Tenant](session).create(id=1)
+        with org_scope(1):
+            assert (await Repository[Shop](session).create()).org_id == 1
+    with org_scope(2):
+        async with db.session() as session:
+            with pytest.raises(ForeignKeyError) as refused:
+                await Repository[Shop](session).create()
+            assert refused.value.constraint == "fk_shop_org_id_tenant"
+            await session.rollback()

@@ -38,10 +38,23 @@ from forktex_core.db import (
     org_scope,
 )
 from forktex_core.db.statement_guard import bare_use
-from tests.db.books import BILL, CLIENT, COUNTRY, A, B, Bill, Client, Country, everything, shown
+from tests.db.books import (
+    BILL,
+    CLIENT,
+    COUNTRY,
+    A,
+    B,
+    Bill,
+    Client,
+    Country,
+    Reminder,
+    everything,
+    shown,
+)
 
 pytestmark = pytest.mark.usefixtures("books")
 
+ANOTHER = CLIENT.alias()
 REFUSED: dict[str, Executable] = {
     "update from another model": update(Bill).where(Bill.client_id == Client.id).values(amount=9),
     "delete using another model": delete(Bill).where(Bill.client_id == Client.id),
@@ -58,6 +71,14 @@ REFUSED: dict[str, Executable] = {
     "keys of the model beside the table": select(*BILL.primary_key, literal(None))
     .select_from(Bill)
     .where(CLIENT.c.id == Bill.client_id),
+    "keys of the model and the table": select(*BILL.primary_key, literal(None)).select_from(
+        Bill, CLIENT
+    ),
+    "another table's column from the model": select(CLIENT.c.name, literal(None)).select_from(Bill),
+    "alias of the table beside a model": select(Client.name, BILL.alias().c.number),
+    "alias of the table joined to a model": select(Country.name).join(
+        ANOTHER, ANOTHER.c.country_id == Country.id
+    ),
     "subquery of the table": select(select(BILL.c.number).subquery().c.number),
     "CTE of the table": select(select(BILL.c.number).cte().c.number),
     "table beside a model": select(Client.name, BILL.c.number),
@@ -72,6 +93,9 @@ REFUSED: dict[str, Executable] = {
     ),
     "table in IN": select(Country.name).where(Country.id.in_(select(CLIENT.c.country_id))),
     "union with the table": union_all(select(Country.name), select(BILL.c.number)),
+    "table of a subclass": select(Reminder.__table__.c.level),
+    "text that names a subclass's table": text("SELECT level FROM books_reminder"),
+    "text that names a table with capitals": text('SELECT id FROM "Books_Receipt"'),
     "text": text("SELECT number FROM books_bill"),
     "quoted and qualified text": text('SELECT number FROM "public"."books_bill"'),
     "text in capitals": text("SELECT number FROM BOOKS_BILL"),

@@ -14,7 +14,9 @@ from sqlalchemy.orm import (
 
 from forktex_core.db import (
     CrossOrgError,
+    InvalidValueError,
     MissingScopeError,
+    Repository,
     ScopeError,
     current_org,
     get_engine,
@@ -22,7 +24,7 @@ from forktex_core.db import (
     org_scope,
     unscoped,
 )
-from tests.db.books import BILL, A, B, Bill, Country, bill_id, everything, shown
+from tests.db.books import BILL, A, B, Bill, Client, Country, bill_id, everything, shown
 
 pytestmark = pytest.mark.usefixtures("books")
 
@@ -182,6 +184,47 @@ async def test_an_unscoped_session_needs_unscoped_at_each_use() -> None:
             await session.execute(select(Bill.number))
         with pytest.raises(MissingScopeError):
             await session.execute(select(Bill.number))
+
+
+async def test_scopes_end_however_their_blocks_end() -> None:
+    """An exception leaves neither an organisation nor `unscoped` in force behind it."""
+    for block in (org_scope(A), unscoped()):
+        with pytest.raises(ZeroDivisionError), block:
+            raise ZeroDivisionError
+        assert current_org() is None
+        async with get_session() as session:
+            with pytest.raises(MissingScopeError):
+                await session.execute(select(Bill))
+
+
+async def test_no_organisation_is_in_scope_for_all_of_them() -> None:
+    """`current_org` is None inside `unscoped`, so what needs one organisation fails there."""
+    with org_scope(A), unscoped():
+        assert current_org() is None
+        with pytest.raises(MissingScopeError, match="Bill"):
+            async with get_session() as session:
+                session.add(Bill(number="x", org_id=current_org()))
+    assert "x" not in await everything()
+
+
+async def test_a_filter_by_hand_takes_a_key_of_the_column() -> None:
+    """`for_org` with something that is no id is an error, not an empty page."""
+    with unscoped():
+        async with get_session() as session:
+            with pytest.raises(InvalidValueError, match="invalid UUID 'no id'"):
+                await Repository[Bill](session).list(Bill.for_org("no id"))
+
+
+async def test_a_filter_of_the_scope_needs_one_when_it_runs() -> None:
+    """`in_scope`, kept in a statement, fails wherever no organisation is in scope."""
+    kept = select(Country.name).where(Country.clients.any(Client.in_scope(Client)))
+    with unscoped():
+        async with get_session() as session:
+            with pytest.raises(MissingScopeError, match="Client"):
+                await session.execute(kept)
+    with org_scope(B):
+        async with get_session() as session:
+            assert shown(await session.execute(kept)) == ["b"]
 
 
 async def test_for_org_filters_where_no_scope_is() -> None:

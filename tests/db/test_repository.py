@@ -6,9 +6,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from sqlalchemy import inspect, text
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import defer
 
 from forktex_core.db import (
+    CheckError,
     Database,
     InvalidValueError,
     MultipleFoundError,
@@ -21,7 +24,7 @@ from forktex_core.db import (
     org_scope,
     uuid7,
 )
-from tests.db.people import Invoice, Note, Person, Seat, emails, people_database
+from tests.db.people import Invoice, Key, Note, Person, Seat, emails, people_database
 
 
 class People(Repository[Person]):
@@ -52,6 +55,47 @@ async def test_a_subclass_has_its_model(session: AsyncSession) -> None:
     assert emails(await people.adults()) == ["b"]
 
 
+class Emails[Model: Person](Repository[Model]):
+    """A repository that is generic itself, for several models with an address."""
+
+    async def addresses(self) -> list[str]:
+        return emails(await self.list())
+
+
+async def test_a_generic_subclass_takes_its_model_later(session: AsyncSession) -> None:
+    """`Emails[Person]` has both its own methods and the model."""
+    people = Emails[Person](session)
+    await people.create(email="a")
+    assert await people.addresses() == ["a"]
+    with pytest.raises(TypeError, match=r"write Emails\[User\]\(session\)"):
+        Emails(session)
+
+
+async def test_loader_options_reach_every_read(db: Database) -> None:
+    """What `options` says about loading holds in each method that reads rows."""
+    async with db.session() as session:
+        key = (await Repository[Person](session).create(email="a")).id
+    lean: dict[str, Any] = {"options": [defer(Person.tags)]}
+
+    async def read(number: int) -> Person:
+        async with db.session() as session:
+            people = Repository[Person](session)
+            match number:
+                case 0:
+                    return await people.get(key, **lean)
+                case 1:
+                    return await people.get_by(email="a", **lean)
+                case 2:
+                    return (await people.list(**lean))[0]
+                case 3:
+                    return (await people.page(**lean)).items[0]
+                case _:
+                    return (await people.cursor_page(**lean)).items[0]
+
+    for number in range(5):
+        assert "tags" in inspect(await read(number)).unloaded, number
+
+
 async def test_a_repository_needs_a_model(session: AsyncSession) -> None:
     """Without a model, or with something else, the error shows how to write it."""
     with pytest.raises(TypeError, match=r"Repository\[User\]\(session\)"):
@@ -77,6 +121,8 @@ async def test_get_of_nothing(session: AsyncSession) -> None:
     for wrong in ("abc", None, (uuid7(), 1), 5):
         with pytest.raises(InvalidValueError):
             await people.get(wrong)
+        with pytest.raises(InvalidValueError, match="Person"):
+            await people.get_or_none(wrong)
 
 
 async def test_get_by(session: AsyncSession) -> None:
@@ -104,6 +150,8 @@ async def test_list_sorts_and_limits(session: AsyncSession) -> None:
         await people.list(sort="-agee")
     with pytest.raises(InvalidValueError, match="limit is a number"):
         await people.list(limit=-1)
+    with pytest.raises(InvalidValueError, match="offset is a number"):
+        await people.list(offset=-1)
     with pytest.raises(InvalidValueError, match="is no condition"):
         await people.list("name")  # type: ignore[arg-type]
 
@@ -123,6 +171,49 @@ async def test_create_refusals(db: Database) -> None:
             async with session.begin_nested():
                 await people.create(name="nobody")
         assert await people.count() == 1
+
+
+async def test_an_exclusion_constraint_is_a_check(db: Database) -> None:
+    """EXCLUDE is refused as `CheckError`, with the constraint's name."""
+    async with db.session() as session:
+        seats = "ALTER TABLE seat ADD CONSTRAINT one_each EXCLUDE USING btree (holder WITH =)"
+        await session.execute(text(seats))
+        await Repository[Seat](session).create(row=1, place=1, holder="a")
+        with pytest.raises(CheckError) as refused:
+            async with session.begin_nested():
+                await Repository[Seat](session).create(row=1, place=2, holder="a")
+        assert refused.value.constraint == "one_each"
+
+
+async def test_writes_are_sent_at_once(session: AsyncSession) -> None:
+    """What was written is there for the next statement, also for one past the ORM."""
+    people = Repository[Person](session)
+    made = await people.create(email="a")
+    counted = text("SELECT count(*) FROM person WHERE name = 'Ada'")
+    await people.update(made, name="Ada")
+    with session.no_autoflush:
+        assert await session.scalar(counted) == 1
+        await people.delete(made)
+        assert await session.scalar(counted) == 0
+
+
+async def test_an_upsert_comes_after_what_was_written_before(session: AsyncSession) -> None:
+    """Objects that wait for their flush go first, and the session's own object is renewed."""
+    people = Repository[Person](session)
+    waiting = Person(email="a", name="A")
+    session.add(waiting)
+    with session.no_autoflush:
+        again = await people.upsert(on="email", email="a", age=3)
+    assert again is waiting
+    assert (waiting.name, waiting.age) == ("A", 3)
+
+
+async def test_an_upsert_with_nothing_to_change_answers_the_row(session: AsyncSession) -> None:
+    """Only the key is given: the row is there afterwards, and comes back both times."""
+    first = await Repository[Key](session).upsert(on="name", name="a")
+    again = await Repository[Key](session).upsert(on="name", name="a")
+    assert again is first
+    assert await Repository[Key](session).count() == 1
 
 
 async def test_create_many_is_all_or_none(session: AsyncSession) -> None:
@@ -226,6 +317,12 @@ async def test_upsert_refusals(session: AsyncSession) -> None:
         await people.upsert(on="email", name="A")
     with pytest.raises(UnknownFieldError):
         await people.upsert(on="emial", email="A")
+
+
+async def test_an_upsert_needs_an_index_that_is_unique(session: AsyncSession) -> None:
+    """A plain index finds rows, and keeps nothing unique."""
+    with pytest.raises(InvalidValueError, match=r"nothing makes holder of Seat unique.*unique are"):
+        await Repository[Seat](session).upsert(on="holder", holder="a", row=1, place=1)
 
 
 async def test_the_scope_holds_in_a_repository(db: Database) -> None:

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """`SoftDeleteMixin`: what is deleted is out of every query, and can come back."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
@@ -19,13 +20,16 @@ from sqlalchemy import (
     text,
     update,
 )
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, aliased, mapped_column, relationship, selectinload
+from sqlalchemy.orm.exc import StaleDataError
 
 from forktex_core.db import (
     NAMING_CONVENTION,
     BaseDBModel,
     Database,
+    InvalidValueError,
     NotFoundError,
     Repository,
     SoftDeleteMixin,
@@ -188,6 +192,52 @@ async def test_restoring_what_was_replaced_is_refused(db: Database) -> None:
         with pytest.raises(UniqueError):
             async with session.begin_nested():
                 await files.update(deleted, deleted_at=None)
+        with pytest.raises(IntegrityError):
+            async with session.begin_nested():
+                deleted.restore()
+
+
+async def test_the_block_ends_however_it_ends(db: Database) -> None:
+    """After an exception deleted rows are hidden again; blocks nest."""
+    async with db.session() as session:
+        with pytest.raises(ZeroDivisionError), include_deleted():
+            with include_deleted():
+                assert len(await names(session, READS["entity"])) == 3
+            assert len(await names(session, READS["entity"])) == 3
+            raise ZeroDivisionError
+        assert await names(session, READS["entity"]) == ["a", "c"]
+        with pytest.raises(NotFoundError):
+            await Repository[File](session).get_by(name="b")
+
+
+async def test_a_block_is_its_tasks_own(db: Database) -> None:
+    """What one task asks to see, another that runs meanwhile does not."""
+    inside, looked = asyncio.Event(), asyncio.Event()
+
+    async def sees_all() -> None:
+        with include_deleted():
+            inside.set()
+            await looked.wait()
+
+    task = asyncio.create_task(sees_all())
+    await inside.wait()
+    async with db.session() as session:
+        assert await names(session, READS["entity"]) == ["a", "c"]
+    looked.set()
+    await task
+
+
+async def test_deleting_what_is_not_stored_is_refused(db: Database) -> None:
+    """Hiding a row that never was is an error of the flush or of the repository."""
+    async with db.session() as session:
+        never = File(name="z")
+        with pytest.raises(InvalidValueError, match="not of this repository's session"):
+            await Repository[File](session).delete(never)
+        gone = await Repository[File](session).get_by(name="a")
+        await session.execute(text("DELETE FROM file WHERE name = 'a'"))
+        with pytest.raises(StaleDataError):
+            async with session.begin_nested():
+                gone.soft_delete()
 
 
 async def test_inserts_are_not_touched(db: Database) -> None:

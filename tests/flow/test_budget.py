@@ -130,6 +130,28 @@ async def test_a_replayed_step_costs_nothing(flow: Flow, serving, sent, sql) -> 
     assert asked["finish_runs"] == 1
 
 
+async def test_a_signal_to_a_parked_run_is_taken_in_the_statement_that_claims_it(
+    flow: Flow, serving, sent, sql
+) -> None:
+    """A run that its worker has in memory costs one statement between the signal and its going on:
+    no claim of the queue, no entry of its own; and it has the journal of any other.
+    """
+    register(flow)
+    async with serving(flow, lead=False):
+        run = await flow.start("waiting", 1)
+        await eventually(lambda: sql.fetchval("SELECT status = 'waiting' FROM run"))
+        before = sent()
+        await flow.send_signal(run, "go", {"a": "ü"})
+        assert await flow.result(run, timeout=10) == 1
+        asked = sent() - before
+    assert asked["wake_runs"] == 1
+    assert asked["append_taking_signals"] == 0
+    entry = await sql.fetchrow("SELECT * FROM journal WHERE kind = 'signal'")
+    assert (entry["seq"], entry["claim"], entry["name"]) == (2, 2, "go")
+    assert entry["value"] == '[1,"go",{"a":"ü"}]'
+    assert tuple(await sql.fetchrow("SELECT taken, taken_seq FROM signal")) == (True, 2)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -221,7 +243,7 @@ def test_the_command_line_takes_uvloop_when_it_is_there(monkeypatch: pytest.Monk
     import sys
     from types import SimpleNamespace
 
-    from forktex_core.flow.cli import event_loop
+    from forktex_core.flow.cli.loop import event_loop
 
     monkeypatch.setitem(sys.modules, "uvloop", None)
     assert event_loop() is asyncio.new_event_loop

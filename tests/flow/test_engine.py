@@ -310,7 +310,74 @@ async def test_parking_sees_a_signal_delivered_meanwhile(flow: Flow, serving, sq
         run_id = await flow.start("body")
         await eventually(lambda: held)
         await flow.send_signal(run_id, "go", "heard")
+        read_inbox(worker, run_id)
         await eventually(lambda: worker._active[run_id].seen == 1)
         worker._endings.park = park
         park(held[0])
+        assert await flow.result(run_id, timeout=10) == "heard"
+
+
+def read_inbox(worker, run_id) -> None:
+    """Begin to read a claimed run's inbox, as for a signal that came while it was at work."""
+    worker._signalled.add(run_id)
+    worker._check_signals.set()
+
+
+@pytest.mark.parametrize("read", [False, True])
+async def test_a_signal_that_outruns_the_answer_of_the_park(flow, serving, sql, read: bool) -> None:
+    """A run is parked, but its worker doesn't know yet when the signal is heard (and, by a read
+    that was under way, delivered): it wakes, and gets the signal once.
+    """
+
+    @flow.workflow()
+    async def body(ctx) -> list[str]:
+        first = await ctx.wait_signal("go")
+        return [first, await ctx.wait_signal("go")]
+
+    async with serving(flow):
+        await eventually(lambda: flow._workers and flow._workers[0].ready.is_set())
+        worker = flow._workers[0]
+        held, answered = [], worker._endings._on_parked
+        worker._endings._on_parked = lambda *answer: held.append(answer)
+        run_id = await flow.start("body")
+        await eventually(lambda: held)
+        await flow.send_signal(run_id, "go", "one")
+        await eventually(lambda: run_id in worker._waking._called)
+        if read:
+            read_inbox(worker, run_id)
+            await eventually(lambda: worker._active[run_id].seen == 1)
+        worker._endings._on_parked = answered
+        answered(*held[0])
+        assert worker._waking._calls.is_set()  # without waiting for the next tick
+        parked = "SELECT status = 'waiting' AND signal_seq = 1 AND claim = 2 FROM run"
+        await eventually(lambda: sql.fetchval(parked))
+        await flow.send_signal(run_id, "go", "two")
+        assert await flow.result(run_id, timeout=10) == ["one", "two"]
+    assert await sql.fetchval("SELECT count(*) FROM journal") == 2
+
+
+async def test_a_run_claimed_again_before_the_answer_of_its_park(flow, serving, sql) -> None:
+    """The memory that parked is dropped, and the one of the new claim goes on."""
+
+    @flow.workflow()
+    async def body(ctx) -> str:
+        return await ctx.wait_signal("go")
+
+    async with serving(flow):
+        await eventually(lambda: flow._workers and flow._workers[0].ready.is_set())
+        worker = flow._workers[0]
+        held, answered = [], worker._endings._on_parked
+        worker._endings._on_parked = lambda *answer: held.append(answer)
+        run_id = await flow.start("body")
+        await eventually(lambda: held)
+        old = worker._active[run_id]
+        await sql.execute("UPDATE run SET due_at = clock_timestamp()")
+        worker._maybe_due.set()
+        await eventually(lambda: worker._active[run_id] is not old)
+        worker._endings._on_parked = answered
+        answered(*held[0])
+        assert old.sealed
+        assert run_id not in worker._warm
+        await eventually(lambda: sql.fetchval("SELECT status = 'waiting' FROM run"))
+        await flow.send_signal(run_id, "go", "heard")
         assert await flow.result(run_id, timeout=10) == "heard"

@@ -384,3 +384,72 @@ async def test_a_fork_of_a_continued_run_goes_on_where_it_was(flow: Flow, servin
         steps = [e["key"] for e in await flow._open.store.journal(run_id) if e["kind"] == "step"]
         other = await flow.fork(run_id, from_step=steps[-1])
         assert await flow.result(other, timeout=10) == {"n": 5}
+
+
+async def test_what_is_left_early_runs_its_exit_actions_from_the_inside(
+    flow: Flow, serving
+) -> None:
+    """A signal of the outer graph, or a join that doesn't wait for all, leaves the states inside:
+    innermost first, the last region first, each once; those that had ended not again.
+    """
+    seen: list[str] = []
+
+    def note(what: str) -> Any:
+        async def action(ctx, payload):
+            async def record() -> None:
+                seen.append(what)
+
+            await ctx.step(record)
+
+        return action
+
+    def region(name: str) -> Graph:
+        g = Graph(name, initial="a")
+        g.add_state("a", manual=True, exit=note(f"-{name}a"))
+        g.add_state("b", terminal=True, exit=note(f"-{name}b"))
+        g.transition("a", "b", on=name)
+        return g
+
+    middle = Graph("middle", initial="deep")
+    middle.fork("deep", {"l": region("l"), "r": region("r")}, exit=note("-deep"))
+    middle.add_state("done", terminal=True)
+    middle.transition("deep", "done")
+    g = Graph("early", initial="out")
+    g.subgraph("out", middle, exit=note("-out"))
+    g.fork("race", {"x": region("x"), "y": region("y")}, join=1, exit=note("-race"))
+    g.add_state("end", terminal=True)
+    g.transition("out", "race", on="leave", action=note("leave"))
+    g.transition("out", "race")
+    g.transition("race", "end")
+    flow.register_graph(g)
+    async with serving(flow, warm=0):
+        run_id = await flow.start("early", {})
+        for signal in ("r", "leave", "y"):
+            assert (await flow.offer_signal(run_id, signal, timeout=10)).taken
+        await flow.result(run_id, timeout=10)
+    assert seen == ["-ra", "-rb", "-la", "-deep", "-out", "leave", "-ya", "-yb", "-xa", "-race"]
+
+
+def test_a_graph_inside_that_never_ends_needs_no_way_on() -> None:
+    """What has no terminal state inside is left by a signal alone; with too few ends for the join
+    too; else a way on is missed.
+    """
+
+    def inner(*, ends: bool) -> Graph:
+        g = Graph("inner", initial="a")
+        g.add_state("a", manual=True)
+        g.transition("a", "a", on="tick")
+        if ends:
+            g.add_state("z", terminal=True)
+            g.transition("a", "z", on="stop")
+        return g
+
+    def found(join: int | None, *ends: bool) -> list[str]:
+        g = Graph("outer", initial="in")
+        g.fork("in", {f"r{n}": inner(ends=e) for n, e in enumerate(ends)}, join=join)
+        g.add_state("z", terminal=True)
+        g.transition("in", "z", on="leave")
+        return [problem.code for problem in g.validate()]
+
+    assert found(None, False) == found(None, True, False) == found(2, True, False) == []
+    assert found(None, True) == found(1, True, False) == ["dead-end"]

@@ -60,7 +60,7 @@ MACHINE = {
             "onDone": "off",
             "invoke": {"src": "watch"},
         },
-        "off": {"type": "final", "exit": ["ring", "ring"]},
+        "off": {"type": "final", "exit": ["ring", {"type": "ring", "params": {}}, "ring"]},
     },
 }
 
@@ -71,6 +71,7 @@ def test_what_maps_is_mapped() -> None:
     assert graph.name == "doorbell"
     assert graph.states["idle"].manual
     assert graph.states["idle"].entry is ring
+    assert graph.states["off"].exit.functions == (ring, ring)
     assert list(graph.states["both"].regions) == ["light", "sound"]
     assert list(graph.states["house"].regions[""].states) == ["hall", "room"]
     assert graph.states["house.past"].history_of == "house"
@@ -100,7 +101,7 @@ def test_what_does_not_map_is_told_with_its_path() -> None:
         "/states/idle/on/JUMP",
         "/states/idle/after/later",
         "/states/both/invoke",
-        "/states/off/exit",
+        "/states/off/exit/1",
     }
 
 

@@ -114,3 +114,25 @@ async def test_a_flush_whose_answer_was_lost_is_success(flow: Flow, sql) -> None
     assert [run.heard for run in runs[:4]] == [{"1": "committed"}] * 4
     assert lost == [runs[4]]
     assert await sql.fetchval("SELECT count(*) FROM journal") == 5
+
+
+async def test_what_a_dropped_run_left_is_not_written(flow: Flow, sql) -> None:
+    """An entry that waits for its flush when its run is dropped (the worker was given up, and
+    begins a new life) is not written under the new life (trap 7).
+    """
+    async with flow:
+        worker = await worker_row(sql)
+        store = flow._opened.store
+        writer = JournalWriter(store, lambda: worker, lambda _: None, lambda _: None)
+        dropped, other = Listener(), Listener()
+        writer.append((dropped, entry(1), None, ()))
+        writer.append((other, entry(1), None, ()))
+        dropped.sealed = True
+        worker = await worker_row(sql)
+        task = asyncio.create_task(writer.run())
+        await eventually(lambda: other.heard)
+        task.cancel()
+        assert [r["run_id"] for r in await sql.fetch("SELECT run_id FROM journal")] == [
+            other.run_id
+        ]
+        assert dropped.heard == {}

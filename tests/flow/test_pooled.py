@@ -174,6 +174,9 @@ async def test_a_dead_workers_runs_go_on_behind_a_pooler(pooler: str, direct) ->
 # Who leads: the row is the authority, the lock the fast path
 
 
+LEASE = timedelta(minutes=5)
+
+
 class Candidate:
     """A worker of which only the ticks matter, on a connection of its own."""
 
@@ -185,8 +188,10 @@ class Candidate:
 
     async def tick(self) -> int | None:
         row = await self.connection.fetchrow(
-            queries(self.schema)["tick"], self.number, self.lock_class, ["q"], ["l"], [], [], True
-        )
+            queries(self.schema)["tick"], self.number, self.lock_class, ["q"], ["l"], [], [], True,
+            False, LEASE, timedelta(),
+        )  # fmt: skip
+        self.predecessor = row["predecessor"]
         return row["term"]
 
 
@@ -235,6 +240,31 @@ async def test_a_lost_lock_is_a_death_at_once(candidates, sql) -> None:
     assert await sql.fetchval("SELECT term FROM leader") == 2
 
 
+async def test_a_leader_whose_lock_was_free_is_given_up_without_a_grace(candidates, sql) -> None:
+    """The successor that took the lock knows that the session is gone; of nobody else, and not of a
+    predecessor that it replaced because of silence.
+    """
+    first, second, third = [await candidates(locks=True) for _ in range(3)]
+    assert await first.tick() == 1
+    assert first.predecessor is None
+    await first.connection.close()
+    await eventually(second.tick)
+    assert second.predecessor == first.number
+
+    async def ended(predecessor: int | None) -> list[int]:
+        row = await sql.fetchrow(
+            queries(second.schema)["do_chores"],
+            *(second.number, 2, 77, False, predecessor, LEASE, timedelta()),
+        )
+        return row["ended"]
+
+    assert await ended(None) == []
+    assert await ended(second.predecessor) == [first.number]
+    await sql.execute(SILENCE)
+    assert await third.tick() == 3
+    assert third.predecessor is None
+
+
 async def test_a_frozen_leader_that_keeps_its_lock_is_replaced(candidates, sql) -> None:
     """The lock is not the authority: a leader that was not seen loses the office, lock or no lock,
     and does not take it back while its successor is seen.
@@ -274,14 +304,14 @@ async def test_absence_of_a_lock_counts_only_after_a_grace(candidates, sql, sche
     )
 
     async def ended(trust: bool, grace: timedelta) -> list[int]:
-        row = await sql.fetchrow(chores, leader.number, 1, 77, trust, lease, grace)
+        row = await sql.fetchrow(chores, leader.number, 1, 77, trust, None, lease, grace)
         return [number for number in row["ended"] if number == other.number]
 
     assert await ended(False, none) == []
     assert await ended(True, hour * 24 * 365) == []
     assert await ended(True, none) == [other.number]
     third = await candidates(locks=True)
-    row = await sql.fetchrow(chores, leader.number, 1, 77, True, lease, hour * 24 * 365)
+    row = await sql.fetchrow(chores, leader.number, 1, 77, True, None, lease, hour * 24 * 365)
     assert third.number in row["ended"]
 
 

@@ -1,13 +1,24 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""Traps of the protocol that a body can fall into: timers (6), warm runs (7), locks (10)."""
+"""Traps of the protocol: fences (1), snapshots (2), timers (6), warm runs (7), liveness (8), locks
+(10). The others stand in test_engine.py, test_journal.py, test_pooled.py and test_pipelined.py.
+"""
 
 import asyncio
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
 
 from forktex_core.flow import Flow, FlowContext
+from forktex_core.flow.engine.journal import entry_row
+from forktex_core.flow.replay import Entry
+from forktex_core.flow.store.effects import EffectColumns, NewValue
+from forktex_core.flow.store.sql import queries
+from forktex_core.flow.store.store import Store, journal_line
+from tests.flow.test_engine import worker_row
 from tests.waiting import eventually
 
 
@@ -112,3 +123,114 @@ async def test_signals_lock_their_runs_in_the_order_of_ids(
             assert len(await sending) == 2
         finally:
             await blocking.close()
+
+
+def flush(kind: str, store: Store, worker: int, run: UUID) -> tuple[Any, ...]:
+    """The query and arguments of a flush of one entry, in one of its three forms."""
+    entry = Entry("1", 1, "step", "s", False, "1", 1, 1, 0.0, 0.0)
+    row = entry_row(run, entry)
+    if kind == "append_entries":
+        return worker, [journal_line(*row)]
+    if kind == "append_taking_signals":
+        return worker, [journal_line(*row)], [run], [1], [1]
+    effects = EffectColumns()
+    effects.add(1, [NewValue(run, "k", "1")])
+    return tuple(store.effect_arguments(worker, [row], [], effects))
+
+
+@pytest.mark.parametrize("kind", ["append_entries", "append_taking_signals", "append_effects"])
+async def test_each_form_of_a_flush_waits_at_the_fence(
+    flow: Flow, schema: str, sql, postgres, kind: str
+) -> None:
+    """A flush that began before its worker's end was committed writes nothing: neither entry, nor
+    signal, nor effect (trap 1).
+    """
+    async with flow:
+        worker, run = await worker_row(sql), uuid4()
+        await sql.execute("INSERT INTO signal (run_id, no, name) VALUES ($1, 1, 's')", run)
+        other = await asyncpg.connect(postgres.dsn)
+        try:
+            ending = other.transaction()
+            await ending.start()
+            await other.execute(f'SELECT "{schema}".end_worker($1, $2)', worker, "test")
+            arguments = flush(kind, flow._opened.store, worker, run)
+            flushing = asyncio.create_task(sql.fetch(queries(schema)[kind], *arguments))
+            await eventually(
+                lambda: other.fetchval(
+                    "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+                )
+            )
+            await ending.commit()
+            await flushing
+        finally:
+            await other.close()
+        for table in ("journal", "published", "signal WHERE taken"):
+            assert await sql.fetchval(f"SELECT count(*) FROM {table}") == 0, table
+
+
+async def test_a_claim_reads_the_journal_after_it_has_the_run(
+    flow: Flow, schema: str, sql, postgres
+) -> None:
+    """What was written while the claim waited for its locks is in the journal that it brings: the
+    journal is no older than the claim (trap 2).
+    """
+
+    @flow.workflow()
+    async def body(ctx: FlowContext) -> None: ...
+
+    async with flow:
+        run_id, worker = await flow.start("body"), await worker_row(sql)
+        other = await asyncpg.connect(postgres.dsn, server_settings={"search_path": schema})
+        try:
+            holding = other.transaction()
+            await holding.start()
+            await other.execute("SELECT FROM worker WHERE id = $1 FOR UPDATE", worker)
+            claim = flow._link("claims")
+            store = Store(claim, schema)
+            claiming = asyncio.create_task(
+                store.claim_runs(worker, ["default"], ["body@1"], 5, {})
+            )
+            await eventually(
+                lambda: sql.fetchval(
+                    "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+                )
+            )
+            line = journal_line(run_id, "1", 1, "step", "s", False, "1", 1, 1, 0.0, 0.0)
+            former = await worker_row(sql)
+            assert await sql.fetchval(queries(schema)["append_entries"], former, [line]) == 1
+            await holding.commit()
+            ((claimed,), _) = await claiming
+            assert [entry.key for entry in claimed.entries] == ["1"]
+            await claim.close()
+        finally:
+            await other.close()
+
+
+async def test_the_living_get_time_to_take_their_locks_again(flow: Flow, serving) -> None:
+    """A leader that was just elected does not take the absence of a lock for a death, and never
+    right after a start of the server (trap 8).
+    """
+
+    @flow.workflow()
+    async def body(ctx: FlowContext) -> None: ...
+
+    asked: list[dict[str, Any]] = []
+    async with serving(flow):
+        await eventually(lambda: flow._workers and flow._workers[0].ready.is_set())
+        leader = flow._workers[0]._leader
+        store, real = leader._store, leader._store.do_chores
+
+        async def chores(*args: Any, **options: Any) -> Any:
+            asked.append(options)
+            return await real(*args, **options)
+
+        await eventually(lambda: leader.term is not None)
+        store.do_chores = chores
+        await eventually(lambda: asked and asked[-1]["trust_locks"])
+        asked.clear()
+        term = leader.term
+        leader.take_office(0, None)
+        leader.take_office(flow._workers[0].worker_id, term + 1)
+        await leader._chores()
+    assert not asked[-1]["trust_locks"]
+    assert asked[-1]["grace"] >= timedelta(seconds=1)

@@ -116,6 +116,44 @@ async def test_a_transport_lost_between_two_commands(queue):
     assert await wire.insist(("PING",)) == b"PONG"
 
 
+async def test_a_late_reply_is_nobodys(redis_url):
+    """A server that doesn't answer in time is named, and its late reply is not taken for the reply
+    to the next command."""
+    async with (
+        redis.asyncio.Redis.from_url(redis_url) as client,
+        Queue(redis_url, timeout=0.3) as q,
+    ):
+        wire = q.submitter.wire
+        await wire.insist(("SET", "mine", "yes"))
+        await client.client_pause(60_000, all=False)
+        try:
+            with pytest.raises(QueueUnavailableError, match=r"no answer in 0\.3 s"):
+                await wire.insist(("INCR", "number"))
+        finally:
+            await client.client_unpause()
+        assert await wire.insist(("GET", "mine")) == b"yes"
+
+
+async def test_a_cancelled_callers_reply_is_nobodys(redis_url):
+    """Who stops waiting for a reply leaves it to nobody else."""
+    async with redis.asyncio.Redis.from_url(redis_url) as client, Queue(redis_url) as queue:
+        wire = queue.submitter.wire
+        await wire.insist(("SET", "mine", "yes"))
+        await client.client_pause(60_000, all=False)
+        try:
+            asking = asyncio.create_task(wire.ask(("INCR", "number")))
+
+            async def waits() -> bool:
+                return any(one["cmd"] == "incr" for one in await client.client_list())
+
+            await eventually(waits)
+            asking.cancel()
+            await asyncio.wait([asking])
+        finally:
+            await client.client_unpause()
+        assert await wire.insist(("GET", "mine")) == b"yes"
+
+
 async def test_a_heartbeat_goes_on_after_any_error(queue):
     """Whatever goes wrong with one sign of life, the next one is given."""
     told = []

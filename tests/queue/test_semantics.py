@@ -3,6 +3,8 @@
 """What the queue promises while nothing breaks."""
 
 import asyncio
+import gc
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -25,6 +27,7 @@ from forktex_core.queue import (
     metrics,
 )
 from forktex_core.queue.testing import drain
+from forktex_core.queue.worker.delivery import Delivery
 from tests.waiting import eventually
 
 FAST = Backoff(first=0.01)
@@ -150,6 +153,76 @@ async def test_timeout(queue, work):
     await work()
     with pytest.raises(JobFailedError, match="TimeoutError"):
         await (await slow.enqueue()).result(5)
+
+
+@pytest.mark.parametrize("plain", [False, True])
+async def test_timeout_is_one_failure_of_several(queue, work, plain):
+    """A late attempt is told to end (a plain function's thread can't be), and is tried again like
+    any other failure; one that ends in time is left alone."""
+    attempts, told, gate = [], [], threading.Event()
+
+    async def wait() -> str:
+        attempts.append(current_job().attempt)
+        if len(attempts) == 2:
+            await asyncio.sleep(0)
+            return "in time"
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            told.append(1)
+            raise
+        return "never"
+
+    def hang() -> str:
+        attempts.append(current_job().attempt)
+        if len(attempts) < 2:
+            gate.wait(10)
+        return "in time"
+
+    job = queue.job(retries=1, timeout=0.2, backoff=FAST, keep=60)(hang if plain else wait)
+    await work()
+    assert await (await job.enqueue()).result(10) == "in time"
+    gate.set()
+    assert attempts == [1, 2]
+    assert told == ([] if plain else [1])
+    assert (await queue.stats()).counters[job.definition.name]["retried"] == 1
+
+
+async def test_a_job_that_caught_its_time_may_still_fail(queue, work):
+    """What a job raises or returns after it was told that its time is over is its outcome."""
+
+    @queue.job(retries=0, timeout=0.05, keep=60)
+    async def stubborn(way: str) -> str:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if way == "raises":
+                raise ValueError("half done") from None
+        return "done"
+
+    await work()
+    with pytest.raises(JobFailedError, match="half done"):
+        await (await stubborn.enqueue("raises")).result(10)
+    assert await (await stubborn.enqueue("returns")).result(10) == "done"
+
+
+async def test_a_worker_forgets_jobs_that_ended(queue, work):
+    """Nothing in the worker keeps an ended job, its timer (of minutes) neither."""
+
+    @queue.job(timeout=3600)
+    async def turn() -> None:
+        await asyncio.sleep(0)
+
+    await work()
+    await queue.enqueue_many([turn.call() for _ in range(300)])
+
+    async def done() -> bool:
+        return (await queue.stats()).counters["turn"].get("succeeded") == 300
+
+    await eventually(done)
+    gc.collect()
+    left = sum(isinstance(one, Delivery) for one in gc.get_objects())
+    assert left < 3, left
 
 
 async def test_unique(queue, work):

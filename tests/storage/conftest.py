@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """Real servers for the tests of `storage`, started when first asked for."""
 
+import contextlib
 import secrets
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from forktex_core.embedded.server import HOST
 from forktex_core.storage import AzureCredentials, StorageClient
+from tests.storage.google import ACCOUNT, google_gateway
 from tests.storage.servers import AZURITE_KEY, S3, Azurite, SeaweedFS, azurite_script
 
 
@@ -57,7 +59,7 @@ def azurite() -> Iterator[str]:
         yield f"http://{HOST}:{server.port}/devstoreaccount1"
 
 
-@pytest.fixture(params=["s3", "file", "memory", "az"])
+@pytest.fixture(params=["s3", "gs", "az", "file", "memory"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[StorageClient]:
     """A client of an empty bucket of each kind of store."""
     name = f"t-{secrets.token_hex(6)}"
@@ -72,6 +74,10 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         options = {"credentials": account, "endpoint_url": url}
     elif request.param == "file":
         endpoint = f"file://{tmp_path}/{name}"
-    async with StorageClient(endpoint, **options) as client:
+    async with contextlib.AsyncExitStack() as stack:
+        if request.param == "gs":
+            here = await stack.enter_async_context(google_gateway(request.getfixturevalue("s3")))
+            options = {"credentials": ACCOUNT, "endpoint_url": here.url}
+        client = await stack.enter_async_context(StorageClient(endpoint, **options))
         await client.create_bucket()
         yield client

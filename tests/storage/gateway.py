@@ -29,6 +29,7 @@ class Message:
     cut: int | None = None
     status: int = 0
     answer: bytes = b""
+    answer_headers: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_part(self) -> bool:
@@ -71,15 +72,16 @@ async def gateway(target: str) -> AsyncIterator[Gateway]:
             here.seen.append(message)
             await here.before(message)
             if message.refusal is not None:
-                return web.Response(status=message.refusal)
-            headers = {} if message.lost else await _ask(session, target, message)
+                return web.Response(status=message.refusal, body=message.answer)
+            if not message.lost:
+                await _ask(session, target, message)
             await here.after(message)
             if message.lost:
                 assert request.transport is not None
                 request.transport.abort()
             if message.cut is not None:
-                return await _cut(request, message, headers)
-            return _answer(message, headers)
+                return await _cut(request, message)
+            return _answer(message)
 
         runner = web.AppRunner(_application(serve), access_log=None)
         await runner.setup()
@@ -98,7 +100,7 @@ def _application(serve: Callable[[web.Request], Awaitable[web.StreamResponse]]) 
     return application
 
 
-async def _ask(session: ClientSession, target: str, message: Message) -> dict[str, str]:
+async def _ask(session: ClientSession, target: str, message: Message) -> None:
     async with session.request(
         message.method,
         URL(target + message.path, encoded=True),
@@ -108,16 +110,13 @@ async def _ask(session: ClientSession, target: str, message: Message) -> dict[st
         allow_redirects=False,
     ) as answer:
         message.status, message.answer = answer.status, await answer.read()
-        return dict(answer.headers)
+        message.answer_headers = dict(answer.headers)
 
 
-async def _cut(
-    request: web.Request, message: Message, headers: dict[str, str]
-) -> web.StreamResponse:
+async def _cut(request: web.Request, message: Message) -> web.StreamResponse:
     """Announce the whole answer, send its beginning, hang up."""
-    kept = {name: value for name, value in headers.items() if name.lower() not in HOP_BY_HOP}
     length = {"Content-Length": str(len(message.answer))}
-    answer = web.StreamResponse(status=message.status, headers={**kept, **length})
+    answer = web.StreamResponse(status=message.status, headers={**_kept(message), **length})
     await answer.prepare(request)
     await answer.write(message.answer[: message.cut])
     assert request.transport is not None
@@ -125,8 +124,12 @@ async def _cut(
     return answer
 
 
-def _answer(message: Message, headers: dict[str, str]) -> web.Response:
-    kept = {name: value for name, value in headers.items() if name.lower() not in HOP_BY_HOP}
+def _kept(message: Message) -> dict[str, str]:
+    return {k: v for k, v in message.answer_headers.items() if k.lower() not in HOP_BY_HOP}
+
+
+def _answer(message: Message) -> web.Response:
+    kept, headers = _kept(message), message.answer_headers
     if message.method == "HEAD":
         length = next((v for k, v in headers.items() if k.lower() == "content-length"), "0")
         return web.Response(status=message.status, headers={**kept, "Content-Length": length})

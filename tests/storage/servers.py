@@ -96,22 +96,6 @@ class SeaweedFS(Server):
         return True
 
 
-class OpenSeaweedFS(SeaweedFS):
-    """The same without accounts: everybody may do everything."""
-
-    @override
-    def _command(self, folder: Path, port: int) -> list[str]:
-        return [part for part in super()._command(folder, port) if "-s3.config" not in part]
-
-    @override
-    def _is_ready(self, folder: Path, port: int, pid: int) -> bool:
-        try:
-            urlopen(f"http://{HOST}:{port}/", timeout=2).close()
-        except OSError:
-            return False
-        return True
-
-
 @dataclass(frozen=True)
 class S3:
     """A running S3 service."""

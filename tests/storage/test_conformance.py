@@ -338,7 +338,7 @@ async def test_verify_compares_with_what_the_store_keeps(store: StorageClient) -
     try:
         assert await store.get("big", verify=True) == body
     except Unsupported:
-        assert "az" in repr(store)
+        assert repr(store).startswith(("StorageClient('az:", "StorageClient('gs:"))
     with pytest.raises(ValueError, match="whole object"):
         await store.get("v", start=1, verify=True)
 

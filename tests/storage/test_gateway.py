@@ -7,7 +7,7 @@ import base64
 import hashlib
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
 
 import pytest
@@ -203,6 +203,100 @@ async def test_a_caller_that_goes_while_parts_travel(
         await upload
     held.set()
     assert pending(s3, through.bucket) == []
+
+
+@pytest.fixture
+def late(gate: Gateway) -> asyncio.Event:
+    """The answer to the beginning of an upload is held until this is set."""
+    answered = asyncio.Event()
+
+    async def hold(message: Message) -> None:
+        if begins(message):
+            await answered.wait()
+
+    gate.after = hold
+    return answered
+
+
+def begins(message: Message) -> bool:
+    """Whether this asks for the id of a new upload."""
+    return message.method == "POST" and message.path.endswith("?uploads=")
+
+
+async def begun(gate: Gateway, work: Coroutine[None, None, object]) -> asyncio.Task[object]:
+    """The work as a task, once the store has begun its upload and the answer is held."""
+    task = asyncio.create_task(work)
+    await eventually(lambda: any(begins(m) and m.status == 200 for m in gate.seen))
+    return task
+
+
+async def test_a_caller_that_goes_while_the_upload_begins(
+    through: StorageClient, gate: Gateway, late: asyncio.Event, s3: S3
+) -> None:
+    """Cancelled before the store has given the upload's id, the call waits for it and aborts."""
+    upload = await begun(gate, through.put("big", b"x" * 17 * MIB))
+    assert len(pending(s3, through.bucket)) == 1
+    upload.cancel()
+    assert await asyncio.wait([upload], timeout=0) == (set(), {upload})
+    late.set()
+    with pytest.raises(asyncio.CancelledError):
+        await upload
+    assert pending(s3, through.bucket) == []
+    assert not any(message.is_part for message in gate.seen)
+
+
+async def test_a_caller_that_is_cancelled_twice_while_the_upload_begins(
+    through: StorageClient, gate: Gateway, late: asyncio.Event, s3: S3
+) -> None:
+    """It leaves at once, the abort is left to the client, and closing that waits for it."""
+    upload = await begun(gate, through.put("big", b"x" * 17 * MIB))
+    for _ in range(2):
+        upload.cancel()
+        await asyncio.wait([upload], timeout=0)
+    with pytest.raises(asyncio.CancelledError):
+        await upload
+    closing = asyncio.create_task(through.close())
+    assert await asyncio.wait([closing], timeout=0) == (set(), {closing})
+    late.set()
+    await closing
+    assert pending(s3, through.bucket) == []
+
+
+async def test_a_beginning_that_fails_after_its_caller_has_gone(
+    through: StorageClient, gate: Gateway, s3: S3, caplog: pytest.LogCaptureFixture
+) -> None:
+    """There is nothing to abort then, and nobody to tell: the cancellation comes out."""
+    refused = asyncio.Event()
+
+    async def refuse(message: Message) -> None:
+        if begins(message):
+            await refused.wait()
+            message.refusal = 403
+
+    gate.before = refuse
+    upload = asyncio.create_task(through.put("big", b"x" * 17 * MIB))
+    await eventually(lambda: any(map(begins, gate.seen)))
+    upload.cancel()
+    await asyncio.wait([upload], timeout=0)
+    refused.set()
+    with pytest.raises(asyncio.CancelledError):
+        await upload
+    assert pending(s3, through.bucket) == []
+    assert caplog.records == []
+
+
+async def test_an_upload_to_be_resumed_is_kept_when_its_caller_goes_while_it_begins(
+    through: StorageClient, gate: Gateway, late: asyncio.Event, s3: S3, tmp_path: Path
+) -> None:
+    """The call ends at once, and what was begun is there for the next one."""
+    (tmp_path / "f").write_bytes(b"x" * 17 * MIB)
+    upload = await begun(gate, through.upload_file(tmp_path / "f", "big", resume=True))
+    upload.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await upload
+    late.set()
+    await through.close()
+    assert len(pending(s3, through.bucket)) == 1
 
 
 async def test_a_lost_answer_of_the_completion(through: StorageClient, gate: Gateway) -> None:

@@ -1,12 +1,14 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""`gs://` against what there is: fake-gcs-server for objects, an open SeaweedFS for parts.
+"""`gs://` against what there is: fake-gcs-server for objects and Google's own client on its other
+side, Google's dialect in front of SeaweedFS (google.py) for the rest, which the conformance suite
+runs against as well.
 
 fake-gcs-server has no buckets, copies, conditions or multipart uploads in its XML API, and checks
-no signature; Google's multipart protocol is S3's, which SeaweedFS speaks, also with anonymous
-callers. Neither is Google: docs/storage.md lists what was never run.
+no signature. Neither is Google: docs/storage.md lists what was never run.
 """
 
+import asyncio
 import json
 import os
 import secrets
@@ -25,15 +27,20 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage as google
 
 from forktex_core.storage import (
+    AccessDenied,
+    AlreadyExists,
     GCSCredentials,
     InvalidRange,
     NotFound,
+    PreconditionFailed,
     PublicAccess,
     StorageClient,
     StorageError,
     Unsupported,
 )
-from tests.storage.servers import HOST, FakeGCS, OpenSeaweedFS, fake_gcs_program
+from tests.storage.gateway import Gateway, Message
+from tests.storage.google import ACCOUNT, google_gateway
+from tests.storage.servers import HOST, S3, FakeGCS, fake_gcs_program
 
 MIB = 1024 * 1024
 
@@ -154,22 +161,28 @@ async def test_what_gs_can_not(gs: StorageClient) -> None:
 
 
 @pytest.fixture
-async def parts() -> AsyncIterator[StorageClient]:
+async def gate(s3: S3) -> AsyncIterator[Gateway]:
+    """What speaks Google's dialect."""
+    async with google_gateway(s3) as here:
+        yield here
+
+
+@pytest.fixture
+async def parts(gate: Gateway, bucket: str) -> AsyncIterator[StorageClient]:
     """A client of Google's dialect on a server that speaks the protocol of its parts."""
-    async with OpenSeaweedFS(None) as server:
-        url = f"http://{HOST}:{server.port}"
-        urlopen(Request(f"{url}/parts", method="PUT")).close()
-        async with StorageClient("gs://parts", endpoint_url=url) as client:
-            yield client
+    async with StorageClient(f"gs://{bucket}", ACCOUNT, endpoint_url=gate.url) as client:
+        yield client
+
+
+def stop(done: int, total: int) -> None:
+    """Interrupt an upload after 18 MiB."""
+    if done > 18 * MIB:
+        raise InterruptedError
 
 
 async def test_the_protocol_of_parts(parts: StorageClient, tmp_path: Path) -> None:
-    """Parts make an object, a failure discards them, an interrupted upload goes on, all in
-    Google's names of headers."""
+    """A failure discards the parts, and an interrupted upload goes on."""
     body = os.urandom(20 * MIB + 7)
-    await parts.put("big", body, content_type="image/png")
-    assert await parts.get("big") == body
-    assert (await parts.head("big")).content_type == "image/png"
 
     async def broken() -> AsyncIterator[bytes]:
         yield body
@@ -178,11 +191,6 @@ async def test_the_protocol_of_parts(parts: StorageClient, tmp_path: Path) -> No
     with pytest.raises(OSError, match="disk"):
         await parts.put("broken", broken())
     assert await parts.cleanup_uploads(older_than=timedelta(0)) == 0
-
-    def stop(done: int, total: int) -> None:
-        if done > 18 * MIB:
-            raise InterruptedError
-
     (tmp_path / "f").write_bytes(body)
     with pytest.raises(InterruptedError):
         await parts.upload_file(tmp_path / "f", "resumed", resume=True, progress=stop)
@@ -192,3 +200,83 @@ async def test_the_protocol_of_parts(parts: StorageClient, tmp_path: Path) -> No
         await parts.upload_file(tmp_path / "f", "left", resume=True, progress=stop)
     assert await parts.cleanup_uploads(older_than=timedelta(0)) == 1
     assert not await parts.exists("left")
+
+
+async def keys(store: StorageClient) -> list[str]:
+    """All that is stored."""
+    return [info.key async for info in store.list()]
+
+
+async def test_a_condition_on_parts(parts: StorageClient) -> None:
+    """Google takes no condition with parts, so that they become another object, which is copied
+    under the condition; nothing of it is left, whether the condition held or not."""
+    body = os.urandom(20 * MIB + 7)
+    first = await parts.put("d/k", body, if_none_match="*", metadata={"a": "1"})
+    with pytest.raises(AlreadyExists):
+        await parts.put("d/k", b"x" * 20 * MIB, if_none_match="*")
+    assert await keys(parts) == ["d/k"]
+    assert await parts.get("d/k") == body
+    info = await parts.head("d/k")
+    assert (info.etag, dict(info.metadata)) == (first.etag, {"a": "1"})
+    second = await parts.put("d/k", b"y" * 20 * MIB, if_match=first.etag)
+    with pytest.raises(PreconditionFailed):
+        await parts.put("d/k", body, if_match=first.etag)
+    assert (await parts.head("d/k")).etag == second.etag
+    assert await keys(parts) == ["d/k"]
+    assert await parts.cleanup_uploads(older_than=timedelta(0)) == 0
+
+
+async def test_a_condition_on_parts_that_are_gone_on_with(
+    parts: StorageClient, gate: Gateway, tmp_path: Path
+) -> None:
+    """What an interrupted upload with a condition left is found again, and not sent twice."""
+    (tmp_path / "f").write_bytes(os.urandom(20 * MIB + 7))
+    with pytest.raises(InterruptedError):
+        await parts.upload_file(
+            tmp_path / "f", "d/k", resume=True, progress=stop, if_none_match="*"
+        )
+    gate.seen.clear()
+    await parts.upload_file(tmp_path / "f", "d/k", resume=True, if_none_match="*")
+    assert sum(message.is_part for message in gate.seen) == 1
+    assert await parts.get("d/k") == (tmp_path / "f").read_bytes()
+    assert await keys(parts) == ["d/k"]
+
+
+async def test_a_caller_that_goes_while_the_condition_is_tried(
+    parts: StorageClient, gate: Gateway
+) -> None:
+    """Cancelled between the parts and their publication, the call leaves no object behind."""
+    ask, reached, held = gate.before, asyncio.Event(), asyncio.Event()
+
+    async def hold(message: Message) -> None:
+        if any(name.lower() == "x-goog-copy-source" for name in message.headers):
+            reached.set()
+            await held.wait()
+        await ask(message)
+
+    gate.before = hold
+    upload = asyncio.create_task(parts.put("d/k", b"x" * 20 * MIB, if_none_match="*"))
+    await reached.wait()
+    assert len(await keys(parts)) == 1
+    upload.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await upload
+    assert await keys(parts) == []
+    held.set()
+
+
+async def test_a_bucket_of_google(gate: Gateway, bucket: str) -> None:
+    """It is made in the account's project, is not public by itself, and a token alone signs
+    nothing."""
+    async with StorageClient(f"gs://{bucket}-new", ACCOUNT, endpoint_url=gate.url) as store:
+        assert not await store.bucket_exists()
+        await store.create_bucket()
+        await store.create_bucket()
+        await store.put("k", b"1")
+        assert not await store.is_public("k")
+        with pytest.raises(AccessDenied, match="bearer token alone"):
+            await store.signed_url("k")
+    nobody = GCSCredentials(token="of somebody else")
+    async with StorageClient(f"gs://{bucket}", nobody, endpoint_url=gate.url) as store:
+        with pytest.raises(AccessDenied):
+            await store.put("k", b"1")

@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "find-python"
-# What the script needs of a system, linked one by one: a whole folder could hold a Python.
-_TOOLS = ["sh", "awk", "cat", "dirname", "grep", "id", "ls", "sort", "tr"]
 
 
 class Machine:
@@ -23,9 +21,6 @@ class Machine:
         self.home = folder / "home"
         self.bin.mkdir()
         self.home.mkdir()
-        for tool in _TOOLS:
-            real = next(p for d in ("/usr/bin", "/bin") if (p := Path(d, tool)).exists())
-            (self.bin / tool).symlink_to(real)
         self.program(self.bin / "id", "echo nobody-of-this-name")
 
     def program(self, path: Path, body: str) -> Path:
@@ -140,6 +135,29 @@ def test_nothing_fits(machine: Machine) -> None:
         assert words in done.stderr
     assert "versions/3.10.1/bin/python: is Python 3.10.1" in done.stderr
     assert "pyenv install" in done.stderr
+
+
+def test_one_clear_message_on_a_bare_machine(machine: Machine) -> None:
+    """Where not even `id` is on the PATH the message is the same: no shell's complaint in it."""
+    (machine.bin / "id").unlink()
+    machine.python(machine.home / ".pyenv/versions/3.10.1/bin/python", "3.10.1")
+    done = machine.find()
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "versions/3.10.1/bin/python: is Python 3.10.1" in done.stderr
+    first, *_, last = done.stderr.splitlines()
+    assert first.startswith("No Python 3.12 or newer")
+    assert last.endswith("run the command again; nothing else has to be set.")
+    assert "not found" not in done.stderr
+
+
+def test_without_id_the_login_name_leads_home(machine: Machine) -> None:
+    """Where `id` is missing and HOME is empty, LOGNAME says whose pyenv to look into."""
+    (machine.bin / "id").unlink()
+    user = pwd.getpwuid(os.getuid())
+    done = machine.find("3.99", HOME="", LOGNAME=user.pw_name)
+    assert f"{user.pw_dir}/.pyenv" in done.stderr
+    assert f"{machine.home}/.pyenv" not in done.stderr
 
 
 def test_the_real_machine_without_a_home() -> None:

@@ -18,7 +18,7 @@ import weakref
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import asyncpg
 from sqlalchemy import event, text
@@ -114,6 +114,7 @@ class Database:
         if self.given_replica_url:
             self.replica = _create(self.given_replica_url, self.options)
         self._settling = Settling()
+        self._closed = False
         self._warn = weakref.finalize(self, _warn_unclosed, name)
 
     @asynccontextmanager
@@ -123,7 +124,8 @@ class Database:
         """A session for one block, and one transaction unless the block commits by itself.
 
         `read_only` uses the read replica, if there is one, and a transaction in which the server
-        refuses every write. `isolation_level` is the server's default unless given.
+        refuses every write. `isolation_level` is the server's default unless given. Raises
+        `ConfigurationError` for a level that no transaction can have, and after `close`.
         """
         session = self._open(read_only, isolation_level)
         try:
@@ -133,6 +135,7 @@ class Database:
             await self._settling.run(session.close())
 
     def _open(self, read_only: bool, isolation_level: IsolationLevel | None) -> AsyncSession:
+        self._refuse_unusable(isolation_level)
         engine = self.replica if read_only else self.engine
         options: dict[str, Any] = {"postgresql_readonly": True} if read_only else {}
         if isolation_level is not None:
@@ -145,6 +148,18 @@ class Database:
             row_security=self.options.row_security,
         )
 
+    def _refuse_unusable(self, isolation_level: Any) -> None:
+        if self._closed:
+            raise ConfigurationError(
+                f"the engine {self.name!r} was closed; a session opened now would leave a "
+                "connection that nobody closes: open it before close(), or make another Database"
+            )
+        levels = get_args(IsolationLevel)
+        if isolation_level is not None and isolation_level not in levels:  # such as AUTOCOMMIT
+            raise ConfigurationError(
+                f"isolation_level is one of {', '.join(levels)}, not {isolation_level!r}"
+            )
+
     def _transaction_settings(self) -> dict[str, str]:
         """What a transaction pooler would lose if it were set once for the connection."""
         if not self.options.pooled or self.options.statement_timeout is None:
@@ -153,13 +168,19 @@ class Database:
 
     async def healthcheck(self, timeout: float = 5.0) -> Health:
         """Ask the server, and the replica, for an answer within `timeout` seconds. Never raises."""
+        if self._closed:
+            return Health(False, None, f"the engine {self.name!r} was closed", 0, 0)
         health = await _ask(self.engine, timeout)
         if self.replica is self.engine:
             return health
         return replace(health, replica=await _ask(self.replica, timeout))
 
     async def close(self) -> None:
-        """Wait for clean-ups that are under way and close every idle connection. Idempotent."""
+        """Wait for clean-ups that are under way and close every idle connection. Idempotent.
+
+        A session that is open goes on to its end, and its connection is closed then.
+        """
+        self._closed = True
         self._warn.detach()
         await self._settling.wait()
         await self.engine.dispose()

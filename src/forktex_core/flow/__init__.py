@@ -28,6 +28,7 @@ from forktex_core.flow.errors import (
     NoSchemaError,
     PayloadError,
     PayloadTooLargeError,
+    QueryError,
     RunCancelled,
     RunConflictError,
     RunFailed,
@@ -36,6 +37,7 @@ from forktex_core.flow.errors import (
     RunNotFoundError,
     RunTimeout,
     SchemaTooNewError,
+    SchemaTooOldError,
     SourceNotFoundError,
     StepFailed,
     StepNotFoundError,
@@ -51,9 +53,22 @@ from forktex_core.flow.graph.errors import (
     NoTransitionError,
     StateTimeoutError,
 )
+from forktex_core.flow.graph.imported import Imported
 from forktex_core.flow.graph.library import Library
 from forktex_core.flow.graph.validation import GraphError, Problem
-from forktex_core.flow.graph.xstate import Imported
+from forktex_core.flow.inspect.doctor import Diagnosis, Examination
+from forktex_core.flow.inspect.explain import Finding
+from forktex_core.flow.inspect.fleet import (
+    Fleet,
+    LeaderState,
+    QueueDepth,
+    ServedDefinition,
+    WorkerState,
+)
+from forktex_core.flow.inspect.rows import Page, RecordedFailure, RunDetail, RunInfo, Summary
+from forktex_core.flow.inspect.runs import Runs
+from forktex_core.flow.inspect.statement import Condition
+from forktex_core.flow.inspect.timeline import Attempt, Event, Timeline, WorkerLife
 from forktex_core.flow.offering import GraphPosition, Receipt
 from forktex_core.flow.queueing import QueueState
 from forktex_core.flow.retaining import RetentionRule
@@ -65,13 +80,20 @@ from forktex_core.flow.transitions import IllegalTransitionError
 from forktex_core.flow.workflow import Step, StepOptions, Workflow
 
 __all__ = [
+    "Attempt",
     "ChildHandle",
+    "Condition",
     "ConditionError",
     "ContextMisuseError",
     "DatabaseUnavailableError",
     "DefinitionError",
     "Definitions",
+    "Diagnosis",
+    "Event",
+    "Examination",
     "ExportedRun",
+    "Finding",
+    "Fleet",
     "Flow",
     "FlowContext",
     "FlowError",
@@ -85,29 +107,39 @@ __all__ = [
     "GraphPosition",
     "IllegalTransitionError",
     "Imported",
+    "LeaderState",
     "Library",
     "ManifestError",
     "Migration",
     "NoSchemaError",
     "NoTransitionError",
     "NonDeterminismError",
+    "Page",
     "PayloadError",
     "PayloadTooLargeError",
     "Problem",
     "Progress",
+    "QueryError",
+    "QueueDepth",
     "QueueState",
     "Receipt",
+    "RecordedFailure",
     "RetentionRule",
     "Retry",
     "RunCancelled",
     "RunConflictError",
+    "RunDetail",
     "RunFailed",
     "RunFinishedError",
     "RunHalted",
+    "RunInfo",
     "RunNotFoundError",
     "RunTimeout",
+    "Runs",
     "Schedule",
     "SchemaTooNewError",
+    "SchemaTooOldError",
+    "ServedDefinition",
     "SourceNotFoundError",
     "State",
     "StateTimeoutError",
@@ -118,10 +150,14 @@ __all__ = [
     "StepOptions",
     "StepTimeout",
     "StoredGraph",
+    "Summary",
+    "Timeline",
     "Transition",
     "UnknownScheduleError",
     "UnknownWorkflowError",
     "Unserved",
+    "WorkerLife",
     "WorkerSettings",
+    "WorkerState",
     "Workflow",
 ]

@@ -16,10 +16,12 @@ from forktex_core.flow.engine.transaction import Transactions
 from forktex_core.flow.engine.wakeup import Notifier
 from forktex_core.flow.engine.worker import Worker
 from forktex_core.flow.errors import DefinitionError, FlowNotOpenError
+from forktex_core.flow.inspect.stream import Streams
 from forktex_core.flow.store.base import Codec
 from forktex_core.flow.store.connection import Link, Pool
 from forktex_core.flow.store.control import ControlStore
 from forktex_core.flow.store.graphs import GraphStore
+from forktex_core.flow.store.inspection import InspectionStore
 from forktex_core.flow.store.queues import QueueStore
 from forktex_core.flow.store.retention import RetentionStore
 from forktex_core.flow.store.schedules import ScheduleStore
@@ -48,6 +50,8 @@ class Opened:
         self.schedules = self.store.beside(ScheduleStore)
         self.graphs = self.store.beside(GraphStore)
         self.retention = self.store.beside(RetentionStore)
+        self.inspection = self.store.beside(InspectionStore)
+        self.streams = Streams(schema, link, listen=listen)
         self.notifier = Notifier(self.store, schema)
         self.results = Results(self.store, schema, link, listen=listen)
         self.keyed_queues: set[str] = set()
@@ -55,6 +59,7 @@ class Opened:
     async def close(self) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.notifier.flush(), 5)
+        await self.streams.close()
         await self.results.close()
         await self.transactions.close()
         await self.pool.close()
@@ -149,7 +154,9 @@ class Client:
             self._tell_of_work(sent["queue"])
             return
         for worker in self._workers:
-            worker.local_signal(run_id)
+            if worker.worker_id == sent["worker_id"]:
+                worker.local_signal(run_id)
+                return
         self._open.notifier.signalled(sent["worker_id"], run_id)
 
 

@@ -143,9 +143,13 @@ class Control(Client):
                 self._tell_of_signal(w.run_id, {"worker_id": w.worker_id, "queue": w.queue})
         return bool(told)
 
-    async def pause(self, run_id: UUID | str) -> None:
+    async def pause(self, run_id: UUID | str, *, by: str | None = None) -> None:
         """Let an unfinished run stand still until resume(). A step that is being executed is
         interrupted, and executed again then; signals are kept meanwhile, and a timeout passes.
+
+        Args:
+            run_id: the run.
+            by: who pauses it, for views and explain().
 
         Raises:
             RunNotFoundError: there is no such run.
@@ -153,7 +157,7 @@ class Control(Client):
             IllegalTransitionError: the run is paused already.
         """
         run_id = as_run_id(run_id)
-        done = await _settled(lambda: self._open.control.pause_run(run_id))
+        done = await _settled(lambda: self._open.control.pause_run(run_id, by))
         self._check(run_id, done, "paused", "it can't be paused any more")
         self._tell_of_revocation(done["held_by"])
 

@@ -15,7 +15,6 @@ from forktex_core.flow.client import Client, Target
 from forktex_core.flow.codec import ANY
 from forktex_core.flow.errors import DefinitionError, FlowError
 from forktex_core.flow.graph.definition import Graph
-from forktex_core.flow.graph.document import from_json, to_json
 from forktex_core.flow.graph.library import Library
 from forktex_core.flow.graph.stored import (
     LANE,
@@ -106,6 +105,8 @@ class Definitions:
             GraphError: with every problem of the document.
             GraphConflictError: there is another version.
         """
+        from forktex_core.flow.graph.document import from_json, to_json
+
         check_namespace(namespace)
         library = self._stored.library
         text = to_json(graph, library) if isinstance(graph, Graph) else graph
@@ -122,6 +123,8 @@ class Definitions:
         Raises:
             GraphNotFoundError: the namespace has none.
         """
+        from forktex_core.flow.graph.document import from_json
+
         version = version or (await self._head(namespace, name))["latest"]
         document = await self._store.graph_document(namespace, name, version)
         if document is None:
@@ -146,6 +149,8 @@ class Definitions:
         Raises:
             GraphNotFoundError: the namespace lacks one of them.
         """
+        from forktex_core.flow.graph.document import to_json
+
         library = self._stored.library
         texts = [to_json(await self.get(namespace, name, v), library) for v in (old, new)]
         return difference(*(json.loads(text) for text in texts))

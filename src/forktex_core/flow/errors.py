@@ -19,8 +19,10 @@
     ├── FlowNotOpenError           the flow was not opened, or is closed
     ├── DatabaseUnavailableError   Postgres can't be reached, or refused the connection
     ├── SchemaTooNewError          a newer release has migrated the database
+    ├── SchemaTooOldError          the database lacks migrations of this release
     ├── NoSchemaError              the database has no tables of this Flow
     ├── SourceNotFoundError        a body's source is not to be had
+    ├── QueryError                 a filter, an order or a cursor of flow.runs is malformed
     ├── ManifestError              a manifest of bodies, or a stored journal, can't be read
     ├── StepFailed                 a step failed for good; also of the original type where it can be
     │   └── StepTimeout            its time ran out
@@ -335,3 +337,18 @@ class NoSchemaError(FlowError):
             f"there is no Flow in schema {schema!r} at {address}: is it the right database, and "
             "does Flow(schema=...) name the right schema?"
         )
+
+
+class SchemaTooOldError(FlowError):
+    """The schema lacks migrations of this release."""
+
+    def __init__(self, schema: str, found: int, known: int) -> None:
+        self.schema, self.found, self.known = schema, found, known
+        super().__init__(
+            f"schema {schema!r} is at migration {found}, this release needs {known}: run "
+            "forktex-flow migrate first"
+        )
+
+
+class QueryError(FlowError, ValueError):
+    """A filter, an order, a page size or a cursor of ``flow.runs`` is malformed."""

@@ -16,11 +16,13 @@ from typing import Any, Concatenate, Protocol, Self, overload
 from forktex_core.flow.client import Opened
 from forktex_core.flow.context import FlowContext
 from forktex_core.flow.definitions import Defining
+from forktex_core.flow.engine.outage import Outage
 from forktex_core.flow.engine.settings import WorkerSettings
 from forktex_core.flow.engine.transaction import Transactions
 from forktex_core.flow.engine.worker import Worker
 from forktex_core.flow.errors import DefinitionError
 from forktex_core.flow.graph.definition import Graph
+from forktex_core.flow.inspect.inspecting import Inspecting
 from forktex_core.flow.offering import Offering
 from forktex_core.flow.queueing import Queueing
 from forktex_core.flow.retaining import Retaining
@@ -28,8 +30,9 @@ from forktex_core.flow.retry import NO_RETRY, Retry
 from forktex_core.flow.scheduling import Scheduling
 from forktex_core.flow.starting import Starting
 from forktex_core.flow.store.base import Codec
-from forktex_core.flow.store.connection import Link, Pool, connect, plain_dsn
-from forktex_core.flow.store.migrate import migrate
+from forktex_core.flow.store.connection import Link, Pool, address, connect, plain_dsn
+from forktex_core.flow.store.migrate import check
+from forktex_core.flow.store.migrate import migrate as bring_up
 from forktex_core.flow.store.store import Store
 from forktex_core.flow.workflow import (
     CANCEL_GRACE,
@@ -41,7 +44,7 @@ from forktex_core.flow.workflow import (
 )
 
 
-class Flow(Starting, Offering, Defining, Queueing, Scheduling, Retaining):
+class Flow(Starting, Offering, Defining, Queueing, Scheduling, Retaining, Inspecting):
     """Durable execution on one Postgres schema.
 
     Args:
@@ -80,6 +83,7 @@ class Flow(Starting, Offering, Defining, Queueing, Scheduling, Retaining):
         self._codec = codec
         self._registry = Registry()
         self._workers: list[Worker] = []
+        self._outage = Outage()
 
     # Definitions
 
@@ -174,12 +178,18 @@ class Flow(Starting, Offering, Defining, Queueing, Scheduling, Retaining):
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def open(self) -> None:
+    async def open(self, *, migrate: bool = True) -> None:
         """Connect, and bring the schema to this release's version. Does nothing when open already.
+
+        Args:
+            migrate: False changes nothing, and refuses a schema of another version: for tools
+                that look at a database which is not theirs to change.
 
         Raises:
             DatabaseUnavailableError: the database can't be reached.
             SchemaTooNewError: a newer release migrated it.
+            NoSchemaError, SchemaTooOldError: there is none, or an older one, and ``migrate`` is
+                False.
         """
         if self._opened is not None:
             return
@@ -187,7 +197,10 @@ class Flow(Starting, Offering, Defining, Queueing, Scheduling, Retaining):
         dsn = self._direct_dsn or self._dsn
         connection = await connect(dsn, "forktex-flow migrate", session=session)
         try:
-            await migrate(connection, self.schema)
+            if migrate:
+                await bring_up(connection, self.schema)
+            else:
+                await check(connection, self.schema, address(dsn))
         finally:
             await connection.close()
         pool = Pool(self._dsn, self._pool_size, "forktex-flow", prepared=not self._pooled)
@@ -199,8 +212,7 @@ class Flow(Starting, Offering, Defining, Queueing, Scheduling, Retaining):
 
     async def close(self) -> None:
         """Stop the workers of this Flow and close all connections; safe to repeat."""
-        for worker in list(self._workers):
-            worker.stop()
+        self.stop_workers()
         while self._workers:
             await self._workers[0].stopped.wait()
         opened, self._opened = self._opened, None
@@ -216,7 +228,9 @@ class Flow(Starting, Offering, Defining, Queueing, Scheduling, Retaining):
             )
 
     def _transactions(self, store: Store) -> Transactions:
-        return Transactions(self._dsn, store, prepared=not self._pooled, size=self._pool_size)
+        return Transactions(
+            self._dsn, store, self._outage, prepared=not self._pooled, size=self._pool_size
+        )
 
     def _link(self, purpose: str) -> Link:
         dsn = self._dsn if self._direct_dsn is None else self._direct_dsn
@@ -254,6 +268,7 @@ class Flow(Starting, Offering, Defining, Queueing, Scheduling, Retaining):
             session_lock=not self._pooled or self._direct_dsn is not None,
             on_finished=opened.results.ended_here,
             transactions=opened.transactions,
+            outage=self._outage,
             codec=self._codec,
             export=lambda: self._exporter,
         )
@@ -264,6 +279,11 @@ class Flow(Starting, Offering, Defining, Queueing, Scheduling, Retaining):
         finally:
             self._workers.remove(worker)
             worker.stopped.set()
+
+    def stop_workers(self) -> None:
+        """Stop the workers that run in this process in good order; called again, at once."""
+        for worker in list(self._workers):
+            worker.stop()
 
 
 class _WorkflowDecorator(Protocol):

@@ -16,7 +16,6 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, Self
 from uuid import UUID
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 LEAST_CATCH_UP = timedelta(seconds=10)  # a change of leader takes some seconds
 _AT_ONCE = 100
@@ -39,6 +38,8 @@ class Plan:
             raise ValueError(f"every must be at least one second, not {self.every!r}")
         if any(moment.tzinfo is None for moment in self.at):
             raise ValueError("at= needs moments with a time zone: datetime(..., tzinfo=UTC)")
+        from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
         try:
             ZoneInfo(self.timezone)
         except (ZoneInfoNotFoundError, ValueError, OSError) as error:
@@ -62,6 +63,8 @@ class Plan:
         return iter(sorted({m.astimezone(UTC) for m in self.at if m > after}))
 
     def _cron_times(self, after: datetime) -> Iterator[datetime]:
+        from zoneinfo import ZoneInfo
+
         local = after.astimezone(ZoneInfo(self.timezone))
         lines = [_cron(expression, local) for expression in self.cron]
         heads = [next(line, None) for line in lines]

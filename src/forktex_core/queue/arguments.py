@@ -29,41 +29,49 @@ class Arguments:
         self.name = name
         self._function = function
         self.signature = inspect.signature(function)
-        kinds = [parameter.kind for parameter in self.signature.parameters.values()]
+        kinds = {name: one.kind for name, one in self.signature.parameters.items()}
         self._by_name = not any(
-            kind in POSITIONAL or kind is inspect.Parameter.VAR_KEYWORD for kind in kinds
+            kind in POSITIONAL or kind is inspect.Parameter.VAR_KEYWORD for kind in kinds.values()
         )
+        self._order = [
+            name for name, kind in kinds.items() if kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+        ]
 
     def encode(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         """JSON of a call's arguments. Raises WrongArgumentsError."""
-        from pydantic import ValidationError
-        from pydantic_core import PydanticSerializationError
-
         try:
-            given = self.signature.bind(*args, **kwargs).arguments
-            checked = self._adapter.validate_python(given, strict=True)
-            return self._adapter.dump_json(checked)
-        except TypeError as error:
-            raise WrongArgumentsError(
-                self.name, f"{error}; it is {self.name}{self.signature}"
-            ) from error
-        except ValidationError as error:
-            raise WrongArgumentsError(self.name, complaints(error)) from error
-        except (PydanticSerializationError, UnicodeEncodeError) as error:
-            raise WrongArgumentsError(self.name, f"{error}; annotate the parameter") from error
+            given = self._named(args, kwargs)
+            checked = self._codec.validator.validate_python(given, strict=True)
+            return self._codec.serializer.to_json(checked)
+        except (TypeError, ValueError) as error:  # pydantic's own are ValueErrors
+            raise WrongArgumentsError(self.name, self._why(args, kwargs, error)) from error
 
     def decode(self, data: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The positional and named arguments of a call. Raises WrongArgumentsError."""
-        from pydantic import ValidationError
-
         try:
-            values = self._adapter.validate_json(data)
-        except ValidationError as error:
+            values = self._codec.validator.validate_json(data)
+        except ValueError as error:
             raise WrongArgumentsError(self.name, complaints(error)) from error
         if self._by_name:
             return (), values
         bound = inspect.BoundArguments(self.signature, values)
         return bound.args, bound.kwargs
+
+    def _named(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """A call's arguments by name. What is missing or too much pydantic finds as well, sooner
+        than `inspect`; TypeError for what it wouldn't see."""
+        if not args and self._by_name:
+            return kwargs
+        if self._by_name and not kwargs and len(args) <= len(self._order):
+            return dict(zip(self._order, args, strict=False))
+        return self.signature.bind(*args, **kwargs).arguments
+
+    def _why(self, args: tuple[Any, ...], kwargs: dict[str, Any], error: Exception) -> str:
+        try:
+            self.signature.bind(*args, **kwargs)
+        except TypeError as mismatch:
+            return f"{mismatch}; it is {self.name}{self.signature}"
+        return complaints(error)
 
     def encode_result(self, value: Any) -> Any:
         """A result as JSON values. Raises ValueError when the annotation has no JSON for it."""
@@ -84,7 +92,7 @@ class Arguments:
             ) from error
 
     @cached_property
-    def _adapter(self) -> "TypeAdapter[dict[str, Any]]":
+    def _codec(self) -> "TypeAdapter[dict[str, Any]]":
         fields = {
             name: self._field(parameter) for name, parameter in self.signature.parameters.items()
         }
@@ -124,8 +132,12 @@ def build(name: str, kind: Any) -> "TypeAdapter[Any]":
         ) from error
 
 
-def complaints(error: Any) -> str:
+def complaints(error: Exception) -> str:
     """What pydantic objects to, on one line, without the values (they may be secrets)."""
+    from pydantic import ValidationError
+
+    if not isinstance(error, ValidationError):
+        return f"{error}; annotate the parameter"
     return "; ".join(
         f"{'.'.join(map(str, item['loc']))}: {item['msg']}"
         for item in error.errors(include_input=False)

@@ -145,33 +145,38 @@ class Call[R]:
         """When it is due, in the words of ``enqueue.lua``."""
         if self.options.at is not None:
             return str(round(self.options.at.timestamp() * 1000))
-        delay = milliseconds(self.options.delay or 0, "delay")
+        if not self.options.delay:
+            return ""
+        delay = milliseconds(self.options.delay, "delay")
         return f"+{delay}" if delay else ""
 
     def envelope(self, trace: str | None = None, batch: str | None = None) -> Envelope:
         """The call as it is sent, as a new job."""
-        definition, options = self.definition, self.options
-        priority = options.priority or definition.priority
-        expires = definition.expires if options.expires is None else options.expires
-        keep = milliseconds(definition.keep if options.keep is None else options.keep, "keep")
-        stored = {
-            wire.PRIORITY: LANES[priority] if priority != "normal" else None,
-            wire.KEY: options.key,
-            wire.EXPIRES: None if expires is None else now_ms() + milliseconds(expires, "expires"),
-            wire.KEEP: keep or None,
-            wire.BATCH: batch,
-            wire.TRACE: trace,
-        }
-        unique = self._unique()
+        priority, unique = self.options.priority or self.definition.priority, self._unique()
+        stored = self._lifetimes()
+        if priority != "normal":
+            stored[wire.PRIORITY] = LANES[priority]
+        if self.options.key is not None:
+            stored[wire.KEY] = self.options.key
+        if batch is not None:
+            stored[wire.BATCH] = batch
+        if trace is not None:
+            stored[wire.TRACE] = trace
         if unique:
             stored |= {wire.UNIQUE: self._unique_name(), wire.UNIQUE_MODE: unique[0]}
-        message = Message(
-            new_id(),
-            definition.name,
-            self.payload,
-            {name: value for name, value in stored.items() if value is not None},
-        )
+        message = Message(new_id(), self.definition.name, self.payload, stored)
         return Envelope(message, LANES[priority], self.due(), unique)
+
+    def _lifetimes(self) -> dict[str, Any]:
+        """Until when it is worth starting, and how long its result is kept."""
+        definition, options, stored = self.definition, self.options, dict[str, Any]()
+        expires = definition.expires if options.expires is None else options.expires
+        keep = definition.keep if options.keep is None else options.keep
+        if expires is not None:
+            stored[wire.EXPIRES] = now_ms() + milliseconds(expires, "expires")
+        if keep and (kept := milliseconds(keep, "keep")):
+            stored[wire.KEEP] = kept
+        return stored
 
     def _unique(self) -> str:
         match self.definition.unique:

@@ -21,6 +21,11 @@ class Envelope:
     unique: str = ""
     guard: str = ""
 
+    @property
+    def plain(self) -> bool:
+        """Whether there is nothing to decide: it is due, and neither unique nor guarded."""
+        return not (self.due or self.unique or self.guard)
+
 
 @dataclass(slots=True)
 class BatchStart:

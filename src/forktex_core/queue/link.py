@@ -8,17 +8,22 @@ wires are plain connections to it. A wire that breaks forgets the place, and the
 again; so does a
 server that says MOVED or READONLY. Failover is therefore nothing special.
 
-A wire is one connection. A command whose caller is cancelled, or whose reply doesn't come, leaves a
-reply on its way
-that the next caller would read as its own: such a connection is dropped.
+A wire is one connection. A command whose caller is cancelled, or whose reply doesn't come in time,
+leaves a reply on its way that the next caller would read as its own: such a connection is dropped.
+The time is ours, one limit for all that a caller sends at once: redis-py's own limit of a single
+reply gives None when it is over, which can't be told from a reply.
 """
 
 import asyncio
+import functools
 import time
+from collections.abc import Sequence
 from typing import Any, Self
 
+from hiredis import pack_command
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
+from redis.driver_info import DriverInfo
 from redis.exceptions import (
     AskError,
     ClusterDownError,
@@ -85,40 +90,53 @@ class Link:
     async def connect(self) -> AbstractConnection:
         """A fresh connection to the server that holds the queue."""
         if self._clustered is None:
-            self._pool = self._direct
-            self._clustered = await self._is_cluster(self._pool)
-            self.forget_place()
+            connection = await self._dial(self._direct)
+            self._clustered = await self._is_cluster(connection)
+            if not self._clustered:
+                self._pool = self._direct
+                return connection
+            await connection.disconnect()
         if self._pool is None:
             self._pool = await self._locate()
-        connection = new_connection(self._pool)
+        return await self._dial(self._pool)
+
+    async def _dial(self, pool: ConnectionPool) -> AbstractConnection:
+        connection = new_connection(pool)
         dial: Any = connection.connect  # redis-py leaves it untyped
-        await dial()
+        try:
+            async with asyncio.timeout(self.timeout):
+                await dial()
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
         return connection
+
+    async def _is_cluster(self, connection: AbstractConnection) -> bool:
+        try:
+            async with asyncio.timeout(self.timeout):
+                await connection.send_command("INFO", "cluster")
+                return b"cluster_enabled:1" in await connection.read_response()
+        except ResponseError:
+            return False
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
 
     def _pool_of(self, url: str) -> ConnectionPool:
         try:
             return ConnectionPool.from_url(
                 url,
                 protocol=2,
-                socket_timeout=self.timeout,
+                socket_timeout=None,
                 socket_connect_timeout=self.timeout,
                 socket_keepalive=True,
+                driver_info=driver(),
             )
         except (ValueError, TypeError, AttributeError) as error:
             raise ConfigurationError(
                 f"queue {self.name!r}: {shown(url)!r} is no Redis URL ({error}): "
                 "give redis://, rediss:// or unix://"
             ) from error
-
-    async def _is_cluster(self, pool: ConnectionPool) -> bool:
-        connection = new_connection(pool)
-        try:
-            await connection.send_command("INFO", "cluster")
-            return b"cluster_enabled:1" in await connection.read_response()
-        except ResponseError:
-            return False
-        finally:
-            await connection.disconnect()
 
     async def _locate(self) -> ConnectionPool:
         cluster: Any = RedisCluster.from_url(
@@ -143,6 +161,12 @@ def shown(url: str) -> str:
     """A URL without what may be a password."""
     scheme, mark, rest = str(url).rpartition("@")
     return f"{scheme.partition('://')[0]}://…@{rest}" if mark else rest
+
+
+@functools.cache
+def driver() -> DriverInfo:
+    """What connections say of themselves; redis-py looks its version up anew for each of them."""
+    return DriverInfo()
 
 
 def new_connection(pool: Any) -> AbstractConnection:
@@ -192,15 +216,15 @@ class Wire:
         """The reply to one command; see `send`."""
         return (await self.send(command))[0]
 
-    async def insist(self, command: Command) -> Any:
-        """The reply to one command, asked again over a lost connection until the link's timeout is
-        over.
+    async def insist(self, command: Command, *more: Command) -> Any:
+        """The reply to a command (not to those that are sent with it), asked again over a lost
+        connection until the link's timeout is over.
 
         Raises QueueUnavailableError."""
         deadline, pause = time.monotonic() + self._link.timeout, FIRST_PAUSE
         while True:
             try:
-                return await self.ask(command)
+                return (await self.send(command, *more))[0]
             except TRANSIENT as error:
                 if time.monotonic() + pause > deadline:
                     raise QueueUnavailableError(
@@ -222,31 +246,28 @@ class Wire:
         if connection is not None:
             await connection.disconnect(nowait=True)
 
-    async def _exchange(self, commands: Any, wait: float) -> list[Any]:
+    async def _exchange(self, commands: Sequence[Command], wait: float) -> list[Any]:
         try:
             connection = self._connection or await self._open()
-            packed = connection.pack_commands(commands)
-            try:
-                await connection.send_packed_command(packed)
-            except AttributeError as error:  # asyncio's, of a transport that was lost meanwhile
-                raise RedisConnectionError(f"the connection is gone: {error}") from error
-            return [await self._reply(connection, wait) for _ in commands]
+            async with asyncio.timeout(self._link.timeout + wait):
+                try:
+                    await connection.send_packed_command(b"".join(map(packed, commands)))
+                except AttributeError as error:  # asyncio's, of a transport that was lost meanwhile
+                    raise RedisConnectionError(f"the connection is gone: {error}") from error
+                return [await reply(connection) for _ in commands]
         except BaseException as error:
             await self.close()
             if isinstance(error, TRANSIENT):
                 self._link.forget_place()
+            if isinstance(error, TimeoutError):
+                raise RedisTimeoutError(f"no answer in {self._link.timeout + wait:g} s") from error
             raise
-
-    async def _reply(self, connection: AbstractConnection, wait: float) -> Any:
-        try:
-            return await connection.read_response(timeout=self._link.timeout + wait)
-        except ResponseError as error:
-            return error
 
     async def _open(self) -> AbstractConnection:
         self._connection = connection = await self._link.connect()
-        await connection.send_command("CLIENT", "ID")
-        self.client_id = await connection.read_response()
+        async with asyncio.timeout(self._link.timeout):
+            await connection.send_command("CLIENT", "ID")
+            self.client_id = await connection.read_response()
         return connection
 
     async def _meaning(self, error: Exception) -> Exception:
@@ -257,3 +278,18 @@ class Wire:
         await self.close()
         self._link.forget_place()
         return RedisConnectionError(str(error))
+
+
+async def reply(connection: AbstractConnection) -> Any:
+    """The next reply; an error reply is given, not raised."""
+    try:
+        return await connection.read_response()
+    except ResponseError as error:
+        return error
+
+
+def packed(command: Command) -> bytes:
+    """A command in the words of the protocol."""
+    pack: Any = pack_command  # its stub knows commands of one word only
+    words: bytes = pack(command)
+    return words

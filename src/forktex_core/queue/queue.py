@@ -99,6 +99,7 @@ class Queue:
         self._link: Link | None = None
         self._submitter: Submitter | None = None
         self._results: Results | None = None
+        self._access: Access | None = None
 
     def __repr__(self) -> str:
         return f"<queue {self.name!r}>"
@@ -381,7 +382,7 @@ class Queue:
             await self._results.close()
         if self._submitter is not None:
             await self._submitter.close()
-        self._link = self._submitter = self._results = None
+        self._link = self._submitter = self._results = self._access = None
 
     @property
     def link(self) -> "Link":
@@ -412,11 +413,12 @@ class Queue:
     @property
     def access(self) -> Access:
         """What handles and views need."""
-        from forktex_core.queue.results import Results
+        if self._access is None:
+            from forktex_core.queue.results import Results
 
-        if self._results is None:
             self._results = Results(self.link, self.submitter.wire)
-        return Access(self.link.root, self.submitter.wire, self._results)
+            self._access = Access(self.link.root, self.submitter.wire, self._results)
+        return self._access
 
     @property
     def _transport(self) -> Transport:

@@ -153,11 +153,10 @@ class Putter:
 
         async with contextlib.aclosing(counted()) as stream:
             etag = await upload_parts(
-                begin(key, attributes),
+                begin(key, attributes, options.condition),
                 stream,
                 parallel=PARALLEL_PARTS,
                 most=self._backend.parts.count,
-                condition=options.condition,
                 chores=self._chores,
                 keep=self._resume,
             )

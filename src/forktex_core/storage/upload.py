@@ -21,7 +21,6 @@ from collections.abc import AsyncIterator, Awaitable, Coroutine
 
 from .backends.protocol import Upload
 from .errors import StorageError, TooLarge
-from .objects import Condition
 
 _log = logging.getLogger("forktex_core.storage")
 
@@ -51,7 +50,6 @@ async def upload_parts(
     *,
     parallel: int,
     most: int,
-    condition: Condition,
     chores: Chores,
     keep: bool = False,
 ) -> str | None:
@@ -68,7 +66,7 @@ async def upload_parts(
         raise
     try:
         await _send_all(upload, parts, parallel, most, keep=keep)
-        return await upload.complete(condition)
+        return await upload.complete()
     except BaseException:
         if not keep:
             await asyncio.shield(chores.start(_abort(upload)))

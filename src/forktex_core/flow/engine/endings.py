@@ -16,9 +16,10 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from forktex_core.flow.engine.outage import Outage
 from forktex_core.flow.engine.outcome import CONTINUED, Outcome, cancellation, error_text
 from forktex_core.flow.errors import PayloadError
-from forktex_core.flow.store.connection import Backoff, is_refusal
+from forktex_core.flow.store.connection import is_refusal
 from forktex_core.flow.store.effects import Woken
 from forktex_core.flow.store.store import Store
 
@@ -42,6 +43,7 @@ class Endings:
         on_parked: called with an execution and what became of its park: parked, stale or lost.
         on_released: called with an execution whose claim was given back.
         on_lost: called with an execution whose claim turned out to be lost.
+        outage: told of what fails.
     """
 
     def __init__(
@@ -54,8 +56,10 @@ class Endings:
         on_parked: Callable[["Execution", str], None],
         on_released: Callable[["Execution"], None],
         on_lost: Callable[["Execution"], None],
+        outage: Outage,
     ) -> None:
         self._store = store
+        self._outage = outage
         self._worker_id = worker_id
         self._on_finished, self._on_parked = on_finished, on_parked
         self._on_continued = on_continued
@@ -102,7 +106,7 @@ class Endings:
                 await self._release(freed)
 
     async def _finish(self, batch: list[Finish]) -> None:
-        worker, backoff = self._worker_id(), Backoff()
+        worker = self._worker_id()
         rows = [(e.run_id, e.claim, r.status, r.output, r.error) for e, r in batch]
         closing = [e.run_id for e, _ in batch if e.has_children or e.generation]
         payloads = (
@@ -110,21 +114,21 @@ class Endings:
             if closing
             else []
         )
-        while True:
-            try:
-                found = await self._store.finish_runs(worker, rows, closing, *payloads)
-                done: set[object] = {row.run_id for row in found if row.part == "e"}
-                if any(e.run_id not in done for e, _ in batch):
-                    done |= await self._already(batch)
-                break
-            except Exception as error:  # noqa: BLE001 - every failure of the connection is waited out
-                if is_refusal(error):
-                    await self._halve(batch, error)
-                    return
-                _logger.warning("the end of %d runs is tried again: %s", len(batch), error)
-                await backoff.pause()
-                if worker != self._worker_id():
-                    return
+        with self._outage.patience(f"the end of {len(batch)} runs") as patience:
+            while True:
+                try:
+                    found = await self._store.finish_runs(worker, rows, closing, *payloads)
+                    done: set[object] = {row.run_id for row in found if row.part == "e"}
+                    if any(e.run_id not in done for e, _ in batch):
+                        done |= await self._already(batch)
+                    break
+                except Exception as error:  # noqa: BLE001 - every failure of the connection is waited out
+                    if is_refusal(error):
+                        await self._halve(batch, error)
+                        return
+                    await patience.pause(error)
+                    if worker != self._worker_id():
+                        return
         for execution, _ in batch:
             if execution.run_id not in done:
                 self._on_lost(execution)
@@ -153,21 +157,25 @@ class Endings:
             self._on_lost(execution)
 
     async def _continue(self, batch: list[Finish]) -> None:
-        worker, backoff = self._worker_id(), Backoff()
+        worker = self._worker_id()
         rows = [(e.run_id, e.claim, result.output or "null") for e, result in batch]
-        while True:
-            try:
-                queues = await self._store.continue_runs(worker, rows)
-                break
-            except Exception as error:  # noqa: BLE001 - every failure of the connection is waited out
-                if is_refusal(error):
-                    refusal = error_text(PayloadError(f"Postgres refused the next input: {error}"))
-                    await self._finish([(e, Outcome("failed", None, refusal)) for e, _ in batch])
-                    return
-                _logger.warning("continuing %d runs is tried again: %s", len(batch), error)
-                await backoff.pause()
-                if worker != self._worker_id():
-                    return
+        with self._outage.patience(f"the continuation of {len(batch)} runs") as patience:
+            while True:
+                try:
+                    queues = await self._store.continue_runs(worker, rows)
+                    break
+                except Exception as error:  # noqa: BLE001 - every failure of the connection is waited out
+                    if is_refusal(error):
+                        refusal = error_text(
+                            PayloadError(f"Postgres refused the next input: {error}")
+                        )
+                        await self._finish(
+                            [(e, Outcome("failed", None, refusal)) for e, _ in batch]
+                        )
+                        return
+                    await patience.pause(error)
+                    if worker != self._worker_id():
+                        return
         # What is missing took effect before its answer was lost, or was taken from this worker.
         for execution, _ in batch:
             if execution.run_id not in queues:
@@ -175,17 +183,17 @@ class Endings:
         self._on_continued([e for e, _ in batch if e.run_id in queues])
 
     async def _park(self, batch: list[Park]) -> None:
-        worker, backoff = self._worker_id(), Backoff()
+        worker = self._worker_id()
         rows = [(e.run_id, e.claim, seen, due, what) for e, seen, due, what in batch]
-        while True:
-            try:
-                outcomes = await self._store.park_runs(worker, rows)
-                break
-            except Exception as error:  # noqa: BLE001 - every failure of the connection is waited out
-                _logger.warning("parking %d runs is tried again: %s", len(batch), error)
-                await backoff.pause()
-                if worker != self._worker_id():
-                    return
+        with self._outage.patience(f"the parking of {len(batch)} runs") as patience:
+            while True:
+                try:
+                    outcomes = await self._store.park_runs(worker, rows)
+                    break
+                except Exception as error:  # noqa: BLE001 - every failure of the connection is waited out
+                    await patience.pause(error)
+                    if worker != self._worker_id():
+                        return
         for execution, *_ in batch:
             self._on_parked(execution, outcomes.get(execution.run_id, "lost"))
 

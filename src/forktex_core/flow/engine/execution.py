@@ -40,6 +40,7 @@ from forktex_core.flow.engine.host import Host
 from forktex_core.flow.engine.operation import (
     GraceCall,
     Operation,
+    SignalWait,
     StepCall,
     TimerCall,
     recorded_signal,
@@ -157,6 +158,8 @@ class Execution:
         self.parked = False
         self.claim = claimed.claim
         self.limited = claimed.limited
+        for entry in claimed.entries:
+            self._take_over(entry)
         self.deliver_signals(claimed.signals, claimed.signal_seq)
 
     def deliver_signals(self, signals: list[Signal], seen: int) -> None:
@@ -166,6 +169,25 @@ class Execution:
                 self.inbox.put(signal)
         self.seen = max(self.seen, seen)
         self.wake()
+
+    @property
+    def only_wait(self) -> tuple[str | None, int, str, Sequence[str]]:
+        """Of a parked run that waits for nothing but one signal: key, number and name of the entry
+        that records it, and the signals that will do. Without a key, it is not so.
+        """
+        call = next(iter(self._open.values())) if len(self._open) == 1 else None
+        # A read of the inbox may have been under way while the run parked: what it brought is here.
+        if not isinstance(call, SignalWait) or self._line or self.inbox.holds(call):
+            return None, 0, "", ()
+        return call.key, self._seq + 1, call.name, call.signals
+
+    def _take_over(self, entry: Entry) -> None:
+        """Take in an entry that the statement of the claim has journaled."""
+        call = self._open[entry.key]
+        assert isinstance(call, SignalWait)
+        self.inbox.release(call)
+        self._seq, entry.settled = entry.seq, READY
+        self._line.append(entry)
 
     def committed(self, entry: Entry) -> None:
         """Take note that an entry is durable: it will be delivered to the body in its turn."""
@@ -314,6 +336,7 @@ class Execution:
             self._fault = self._fault or error
             return
         self._open[call.key] = call
+        call.asked = self._loop.now
         if recorded is None:
             self._new.append(call)
 
@@ -521,7 +544,7 @@ class Execution:
     def entry(self, call: Operation, failed: bool, value: str | None) -> Entry:
         """Return an entry that completes a call."""
         attempt, started = (
-            (call.attempt, call.started) if isinstance(call, StepCall) else (1, self.host.now())
+            (call.attempt, call.started) if isinstance(call, StepCall) else (1, call.asked)
         )
         return Entry(
             call.key, 0, call.kind, call.name, failed, value, self.claim, attempt, started, 0

@@ -23,7 +23,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from forktex_core.flow.store.connection import Backoff, is_refusal
+from forktex_core.flow.engine.outage import Outage
+from forktex_core.flow.store.connection import is_refusal
 from forktex_core.flow.store.effects import Effect, EffectColumns, NewValue, Woken
 from forktex_core.flow.store.store import Store
 
@@ -48,6 +49,7 @@ class JournalWriter:
         worker_id: returns the id of the worker's present life.
         on_lost: called with an execution whose claim turned out to be lost.
         on_woken: called with those who are to be told of effects.
+        outage: told of what fails.
     """
 
     def __init__(
@@ -56,8 +58,10 @@ class JournalWriter:
         worker_id: Callable[[], int],
         on_lost: Callable[["Execution"], None],
         on_woken: Callable[[list[Woken]], None],
+        outage: Outage | None = None,
     ) -> None:
         self._store = store
+        self._outage = outage or Outage()
         self._worker_id = worker_id
         self._on_lost = on_lost
         self._on_woken = on_woken
@@ -126,23 +130,22 @@ class JournalWriter:
         effects = EffectColumns()
         for place, item in enumerate(batch, 1):
             effects.add(place, item[3])
-        backoff = Backoff()
-        while True:
-            try:
-                self.flushes += 1
-                if await self._append(worker, rows, taken, effects) == len(rows):
-                    missing: set[int] = set()
-                else:
-                    missing = await self._missing(worker, rows)
-                break
-            except Exception as error:  # noqa: BLE001 - every failure of the connection is waited out
-                if is_refusal(error):
-                    await self._bisect(batch, error)
-                    return
-                _logger.warning("journal flush of %d entries is tried again: %s", len(rows), error)
-                await backoff.pause()
-                if worker != self._worker_id():
-                    return
+        with self._outage.patience(f"a flush of {len(rows)} journal entries") as patience:
+            while True:
+                try:
+                    self.flushes += 1
+                    if await self._append(worker, rows, taken, effects) == len(rows):
+                        missing: set[int] = set()
+                    else:
+                        missing = await self._missing(worker, rows)
+                    break
+                except Exception as error:  # noqa: BLE001 - every failure of the connection is waited out
+                    if is_refusal(error):
+                        await self._bisect(batch, error)
+                        return
+                    await patience.pause(error)
+                    if worker != self._worker_id():
+                        return
         for index, (execution, entry, *_) in enumerate(batch):
             if execution.sealed:
                 continue

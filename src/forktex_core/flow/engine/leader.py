@@ -6,13 +6,15 @@ A term begins when a worker's tick wins the leader's advisory lock and counts th
 chore is one statement that locks the leader's row and checks the term, so a leader that was deposed
 without noticing changes nothing.
 
-The first of them is always the same statement: dead workers' runs, deadlines, schedules' turns.
-What it finds to be due, and what takes longer, is done by chores of their own (timetable.py,
-pruning.py).
+The leader's ticks also say when there is something to do: at once (workers that are gone, say), or
+at a moment to come (the next deadline or schedule). So an idle leader asks nothing else. What is
+due is done by one statement: dead workers' runs, deadlines, schedules' turns. What that finds, and
+what takes longer, is done by chores of their own (timetable.py, pruning.py).
 
 Right after an election, and after a start of the server, the living may not have taken their
-session locks again: absence of a lock counts only after a grace. A heartbeat older than the lease
-counts always.
+session locks again: absence of a lock counts only after a grace. But a worker that came to lead
+because its predecessor's lock was free knows of that one already, and ends its life at once. A
+heartbeat older than the lease counts always.
 """
 
 import asyncio
@@ -22,6 +24,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from uuid import UUID
 
+from forktex_core.flow.engine.outage import Outage
 from forktex_core.flow.engine.pruning import Prune
 from forktex_core.flow.engine.pulse import lock_class
 from forktex_core.flow.engine.timetable import FireSchedules
@@ -29,7 +32,7 @@ from forktex_core.flow.store.store import Store
 
 _logger = logging.getLogger("forktex_core.flow.leader")
 _GRACE = 0.4
-_INTERVAL = 0.55
+_AHEAD = 2.0  # seconds: what is due later is told by a later tick
 _GRACE_AFTER_START = timedelta(seconds=5)
 
 
@@ -46,6 +49,8 @@ class Leader:
         on_finished: called with runs that ended without a worker.
         fire: fires schedules.
         prune: prunes finished runs.
+        look_again: called after seconds, for another tick.
+        outage: told of what fails.
     """
 
     def __init__(
@@ -60,43 +65,75 @@ class Leader:
         on_finished: Callable[[list[UUID]], None],
         fire: FireSchedules,
         prune: Prune,
+        look_again: Callable[[float], None],
+        outage: Outage,
     ) -> None:
+        self._outage = outage
         self._store = store
         self._class = lock_class(schema) if session_lock else None
-        self._lease = timedelta(seconds=lease)
+        self.lease, self.grace = timedelta(seconds=lease), _GRACE_AFTER_START
         self._on_freed, self._on_told, self._on_finished = on_freed, on_told, on_finished
         self._fire, self._prune = fire, prune
         self._term: int | None = None
         self._worker = 0
         self._since = 0.0
-        self._elected = asyncio.Event()
+        self._predecessor: int | None = None
+        self._look_again = look_again
+        self._due = asyncio.Event()
+        self._alarm: asyncio.TimerHandle | None = None
 
     @property
     def term(self) -> int | None:
         """The term in office, None when another worker leads."""
         return self._term
 
-    def take_office(self, worker: int, term: int | None) -> None:
-        """Take note of what the tick said: the term of this worker, or None."""
+    @property
+    def trust_locks(self) -> bool:
+        """Whether it has led for long enough that a worker without its session lock is gone."""
+        in_office = self._term is not None and self._class is not None
+        return in_office and time.monotonic() - self._since >= _GRACE
+
+    def take_office(self, worker: int, term: int | None, predecessor: int | None = None) -> None:
+        """Take note of what the tick said: the term of this worker, or None; and whose session's
+        end let it begin.
+        """
         if term is None:
             self._term = None
-            self._elected.clear()
+            self._due.clear()
+            self._cancel_alarm()
         elif (worker, term) != (self._worker, self._term):
             _logger.info("worker %s leads, term %s", worker, term)
             self._worker, self._term, self._since = worker, term, time.monotonic()
-            self._elected.set()
+            self._predecessor = predecessor
+            self._due.set()
+            self._look_again(_GRACE + 0.01)
+
+    def next_chore(self, delay: float | None) -> None:
+        """Take note of what the tick said: in how many seconds there is something to do."""
+        self._cancel_alarm()
+        if self._term is None or delay is None:
+            return
+        if delay <= 0:
+            self._due.set()
+        elif delay < _AHEAD:
+            self._alarm = asyncio.get_running_loop().call_later(delay, self._due.set)
+
+    def _cancel_alarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
 
     async def run(self) -> None:
         """Do the chores while in office, for ever."""
         while True:
-            await self._elected.wait()
-            try:
-                await self._chores()
-            except Exception as error:  # noqa: BLE001 - the next round tries again
-                _logger.warning("chores of term %s failed: %s", self._term, error)
-            await asyncio.sleep(
-                _INTERVAL if time.monotonic() - self._since > 2 * _INTERVAL else _GRACE / 2
-            )
+            await self._due.wait()
+            self._due.clear()
+            await self._outage.wait_out("the leader's chores", self._chores)
+
+    async def prune(self) -> None:
+        """Begin a round of pruning, when it is time."""
+        if self._term is not None:
+            await self._prune.perform(self._worker, self._term)
 
     async def _chores(self) -> None:
         worker, term = self._worker, self._term
@@ -106,10 +143,12 @@ class Leader:
             worker,
             term,
             self._class,
-            trust_locks=self._class is not None and time.monotonic() - self._since >= _GRACE,
-            lease=self._lease,
-            grace=_GRACE_AFTER_START,
+            trust_locks=self.trust_locks,
+            predecessor=self._predecessor,
+            lease=self.lease,
+            grace=self.grace,
         )
+        self._predecessor = None
         if not done["in_office"]:
             self.take_office(0, None)
             return
@@ -123,12 +162,12 @@ class Leader:
             self._on_finished(done["finished"])
         if done["schedules_due"]:
             await self._fire.perform(worker, term)
-        await self._prune.perform(worker, term)
 
     async def resign(self) -> None:
         """Leave the office in good order."""
         await self._prune.stop()
         if self._term is not None:
             worker, self._term = self._worker, None
-            self._elected.clear()
+            self._due.clear()
+            self._cancel_alarm()
             await self._store.resign(worker)

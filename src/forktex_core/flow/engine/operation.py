@@ -40,6 +40,8 @@ class Operation:
     kind: str
     name: str
     future: asyncio.Future[Any] | None = None
+    asked: float = 0.0
+    """When the body asked for it, by the run's logical time."""
 
     @property
     def label(self) -> str:

@@ -11,6 +11,7 @@ It works beside the leader's other chores, never in front of them, and stops wit
 """
 
 import asyncio
+import functools
 import inspect
 import json
 import logging
@@ -21,6 +22,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from forktex_core.flow.engine.outage import Outage
+from forktex_core.flow.errors import DatabaseUnavailableError
 from forktex_core.flow.store.retention import RetentionStore
 
 _logger = logging.getLogger("forktex_core.flow.retention")
@@ -63,9 +66,16 @@ class Prune:
     Args:
         store: queries on the pool.
         export: returns the callback, None when there is none.
+        outage: told of what fails.
     """
 
-    def __init__(self, store: RetentionStore, export: Callable[[], Exporter | None]) -> None:
+    def __init__(
+        self,
+        store: RetentionStore,
+        export: Callable[[], Exporter | None],
+        outage: Outage | None = None,
+    ) -> None:
+        self._outage = outage or Outage()
         self._store = store
         self._export = export
         self._task: asyncio.Task[None] | None = None
@@ -87,12 +97,16 @@ class Prune:
 
     async def _round(self, worker: int, term: int) -> None:
         try:
-            for rule in await self._store.rules():
-                await self._apply(rule, worker, term)
+            rules = functools.partial(self._rules, worker, term)
+            await self._outage.wait_out("pruning", rules, DatabaseUnavailableError)
         except Exception as error:  # noqa: BLE001 - the next round tries again
             _logger.warning("pruning stopped, it is tried again in %g s: %r", _EVERY, error)
         finally:
             self._task = None
+
+    async def _rules(self, worker: int, term: int) -> None:
+        for rule in await self._store.rules():
+            await self._apply(rule, worker, term)
 
     async def _apply(self, rule: Any, worker: int, term: int) -> None:
         export = self._export() if rule["export"] else None

@@ -11,16 +11,21 @@ new one, after everything of the old one was sealed.
 
 import asyncio
 import logging
+import os
+import socket
 import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from forktex_core.flow.engine.settings import WorkerSettings
 from forktex_core.flow.engine.wakeup import channel
-from forktex_core.flow.store.connection import Backoff, Link
+from forktex_core.flow.store.connection import Link
 from forktex_core.flow.store.store import Store
+from forktex_core.flow.workflow import Registry
 
 _logger = logging.getLogger("forktex_core.flow.worker")
 
@@ -110,13 +115,23 @@ class Pulse:
         self.worker_id = row["id"]
         self._on_new_life(self.worker_id)
 
-    async def tick(self, seen: dict[UUID, int], *, lead: bool) -> Any:
+    async def tick(
+        self,
+        seen: dict[UUID, int],
+        *,
+        lead: bool,
+        trust_locks: bool,
+        lease: timedelta,
+        grace: timedelta,
+    ) -> Any:
         """Beat once; return the row of the tick. An ended life has ``alive`` false."""
         i = self._identity
         sent = time.monotonic()
-        row = await asyncio.wait_for(
-            self._store.tick(self.worker_id, self._class, i.queues, i.lanes, seen, lead=lead), 10
-        )
+        asked = self._store.tick(
+            self.worker_id, self._class, i.queues, i.lanes, seen,
+            lead=lead, trust_locks=trust_locks, lease=lease, grace=grace,
+        )  # fmt: skip
+        row = await asyncio.wait_for(asked, 10)
         self._clock.observe(sent, row["now"].timestamp(), time.monotonic())
         return row
 
@@ -136,18 +151,9 @@ class Pulse:
         self._on_notify(payload)
 
 
-async def until_reached[T](what: str, attempt: Callable[[], Any]) -> T:
-    """Try until the database answers; say so once when it doesn't, and once when it does again."""
-    backoff, silent = Backoff(), False
-    while True:
-        try:
-            result = await attempt()
-        except Exception as error:  # noqa: BLE001 - whatever keeps the database away is waited out
-            if not silent:
-                _logger.warning("%s: the database can't be reached, trying on: %s", what, error)
-                silent = True
-            await backoff.pause()
-        else:
-            if silent:
-                _logger.info("%s: the database is back", what)
-            return result  # type: ignore[no-any-return]
+def identify(settings: WorkerSettings, registry: Registry) -> Identity:
+    """Return who a worker of this process is."""
+    lanes = registry.lanes
+    queues = sorted(settings.queues)
+    host = socket.gethostname()
+    return Identity(settings.name, host, os.getpid(), queues, lanes, settings.concurrency)

@@ -26,7 +26,7 @@ from forktex_core.flow.errors import (
     RunHalted,
     RunNotFoundError,
 )
-from forktex_core.flow.store.connection import Link
+from forktex_core.flow.store.connection import Backoff, Link
 from forktex_core.flow.store.store import Store
 
 _logger = logging.getLogger("forktex_core.flow.results")
@@ -124,11 +124,14 @@ class Results:
 
     async def _watch(self) -> None:
         """Keep listening, and ask about all once in a while: a lost notification costs a second."""
+        backoff = Backoff()
         while True:
             try:
                 await self._link.fetch("SELECT 1")  # connects; a lost connection is noticed
+                backoff = Backoff()
             except Exception as error:  # noqa: BLE001 - asking goes on without notifications
                 _logger.debug("not listening for ends of runs: %s", error)
+                await backoff.pause()
             await asyncio.sleep(_ASK_EVERY)
             self.ended_here(list(self._waiting))
 

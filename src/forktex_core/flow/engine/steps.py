@@ -116,7 +116,7 @@ class Steps:
         args = self._arguments(call, transaction)
         limit = call.timeout
         if call.deadline is not None:
-            left = call.first_started + call.deadline - call.started
+            left = call.first_started + call.deadline - self._execution.host.now()
             limit = left if limit is None else min(limit, left)
         if limit is None:
             return await invoke(call, args)

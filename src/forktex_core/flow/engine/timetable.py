@@ -14,6 +14,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from forktex_core.flow.errors import DatabaseUnavailableError
 from forktex_core.flow.plan import Plan, delayed, due, scheduled_run_id
 from forktex_core.flow.store.schedules import ScheduleStore
 
@@ -37,6 +38,8 @@ class FireSchedules:
         for row in await self._store.due_schedules():
             try:
                 await self._fire(worker, term, row)
+            except DatabaseUnavailableError:
+                raise
             except Exception as error:  # noqa: BLE001 - one broken schedule must not hold up the others
                 _logger.warning("schedule %r could not fire: %s", row["name"], error)
 

@@ -16,8 +16,10 @@ Protocol.
    after whoever may still be writing that key is done. What is there then is committed; what is
    not there never will be, and the step is run again.
 
-A step whose connection was lost is run again at once, without that counting as an attempt: all that
-it did was rolled back. Any other error is the step's own.
+A step whose connection was lost, or that a server refused which can't work now (its disk is full,
+say), is run again, without that counting as an attempt: all that it did was rolled back. So is one
+that met a deadlock or a serialization failure, some times: Postgres chose it to give way to another
+transaction, which says nothing about the step. Any other error is the step's own.
 """
 
 import functools
@@ -26,9 +28,9 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from forktex_core.flow.engine.journal import entry_row
-from forktex_core.flow.engine.pulse import until_reached
+from forktex_core.flow.engine.outage import Outage
 from forktex_core.flow.errors import ContextMisuseError, DatabaseUnavailableError
-from forktex_core.flow.store.connection import Backoff, connect
+from forktex_core.flow.store.connection import Backoff, connect, is_outage
 from forktex_core.flow.store.effects import (
     Effect,
     EffectColumns,
@@ -46,10 +48,48 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("forktex_core.flow.transaction")
 _WAIT_FOR_CONNECTION = 3600.0
+_CONFLICTS = ("40001", "40P01")  # serialization_failure, deadlock_detected
+_MOST_CONFLICTS = 8
 
 
 class ConnectionLost(BaseException):
-    """The connection of a transaction is gone, and with it all that was done on it."""
+    """The connection of a transaction is gone or the server can't work now, and all that was done
+    on it is undone.
+    """
+
+
+class Conflicts:
+    """How often one step gave way to other transactions."""
+
+    def __init__(self, step: str) -> None:
+        self._step, self._count = step, 0
+        self._backoff = Backoff()
+
+    def repeats(self, error: BaseException) -> bool:
+        """Say whether an error is a conflict, and not one too many."""
+        if not is_conflict(error) or self._count == _MOST_CONFLICTS:
+            return False
+        self._count += 1
+        _logger.info("step %r gave way to another transaction, and begins again", self._step)
+        return True
+
+    async def pause(self) -> None:
+        """Let the other transaction come to its end."""
+        await self._backoff.pause()
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Say whether Postgres rolled a transaction back for the sake of another one: a serialization
+    failure or a deadlock, as the driver or SQLAlchemy raises it, or as the stated cause of another
+    error.
+    """
+    found: BaseException | None = error
+    while found is not None:
+        state = getattr(getattr(found, "orig", found), "sqlstate", None)
+        if state in _CONFLICTS:
+            return True
+        found = found.__cause__
+    return False
 
 
 class Transaction:
@@ -103,9 +143,13 @@ class Transactions:
         size: connections at most; further steps wait.
         store: how entries are written, and queries on another connection, for a commit whose
             answer was lost.
+        outage: told of what fails.
     """
 
-    def __init__(self, dsn: str, store: Store, *, prepared: bool, size: int) -> None:
+    def __init__(
+        self, dsn: str, store: Store, outage: Outage, *, prepared: bool, size: int
+    ) -> None:
+        self._outage = outage
         self._dsn, self._prepared, self._size = dsn, prepared, size
         self._store = store
         self._engine: AsyncEngine | None = None
@@ -159,23 +203,27 @@ class Transactions:
 
         ``run`` does the step's work and returns the text of its result.
         """
-        backoff = Backoff()
-        while not execution.closed:
-            try:
-                transaction = await self.begin()
-            except (OSError, DatabaseUnavailableError) as error:
-                _logger.warning("step %r waits for the database: %s", call.name, error)
-                await backoff.pause()
-                continue
-            try:
-                await self._attempt(execution, call, transaction, run)
-                return
-            except ConnectionLost as lost:
-                _logger.warning("step %r begins again: %s", call.name, lost)
-            finally:
-                call.committing = False
-                await _close(transaction)
-            await backoff.pause()
+        conflicts = Conflicts(call.name)
+        with self._outage.patience(f"step {call.name!r}") as patience:
+            while not execution.closed:
+                try:
+                    transaction = await self.begin()
+                except (OSError, DatabaseUnavailableError) as error:
+                    await patience.pause(error)
+                    continue
+                lost = None
+                try:
+                    await self._attempt(execution, call, transaction, run)
+                    return
+                except ConnectionLost as error:
+                    lost = error
+                except Exception as error:
+                    if not conflicts.repeats(error):
+                        raise
+                finally:
+                    call.committing = False
+                    await _close(transaction)
+                await (conflicts.pause() if lost is None else patience.pause(lost))
 
     async def _attempt(
         self,
@@ -188,7 +236,7 @@ class Transactions:
             text = await run(transaction)
             await execution.flushed()
         except Exception as error:
-            if transaction.lost:
+            if transaction.lost or is_outage(error):
                 raise ConnectionLost(str(error)) from error
             raise
         if call.abandoned or execution.closed:
@@ -216,7 +264,7 @@ class Transactions:
             committing = True
             await transaction.commit()
         except Exception as error:
-            if not transaction.lost:
+            if not transaction.lost and not is_outage(error):
                 raise
             if committing and await self._committed(execution, worker, entry):
                 return True, []
@@ -225,7 +273,7 @@ class Transactions:
 
     async def _committed(self, execution: "Execution", worker: int, entry: "Entry") -> bool:
         look = functools.partial(self._store.settle_entry, execution.run_id, entry.key)
-        found: Any = await until_reached(f"the commit of step {entry.name!r}", look)
+        found: Any = await self._outage.wait_out(f"the commit of step {entry.name!r}", look)
         ours = (worker, entry.claim, entry.attempt, entry.seq)
         return found is not None and tuple(found) == ours
 

@@ -66,6 +66,10 @@ class Inbox:
             if self._signals.get(name):
                 self.changed[name] = None
 
+    def holds(self, call: SignalWait) -> bool:
+        """Say whether there is a signal for a wait."""
+        return any(self._signals.get(name) for name in call.signals)
+
     def release(self, call: SignalWait) -> bool:
         """Give a wait up; say whether it still waited."""
         waited = False

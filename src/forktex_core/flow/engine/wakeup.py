@@ -67,8 +67,11 @@ class Notifier:
             await asyncio.wait([self._sending])
 
     def _start(self) -> None:
-        if self._sending is None:
-            self._sending = asyncio.get_running_loop().create_task(self._send())
+        if self._sending is not None:
+            return
+        # Eagerly: the first message is on its way before the caller goes on.
+        task = asyncio.Task(self._send(), loop=asyncio.get_running_loop(), eager_start=True)
+        self._sending = None if task.done() else task
 
     async def _send(self) -> None:
         try:

@@ -20,8 +20,6 @@ without delay.
 import asyncio
 import functools
 import logging
-import os
-import socket
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, override
@@ -32,13 +30,16 @@ from forktex_core.flow.engine.execution import Execution
 from forktex_core.flow.engine.host import Host
 from forktex_core.flow.engine.journal import JournalWriter
 from forktex_core.flow.engine.leader import Leader
+from forktex_core.flow.engine.outage import Outage
 from forktex_core.flow.engine.outcome import Outcome, error_text
 from forktex_core.flow.engine.pruning import Exporter, Prune
-from forktex_core.flow.engine.pulse import Clock, Identity, Pulse, until_reached
+from forktex_core.flow.engine.pulse import Clock, Pulse, identify
+from forktex_core.flow.engine.revoking import Revoking
 from forktex_core.flow.engine.settings import WorkerSettings
 from forktex_core.flow.engine.timetable import FireSchedules
 from forktex_core.flow.engine.transaction import Transactions
 from forktex_core.flow.engine.wakeup import Notifier
+from forktex_core.flow.engine.waking import Waking
 from forktex_core.flow.replay import Entry
 from forktex_core.flow.store.base import Codec
 from forktex_core.flow.store.connection import Link
@@ -73,6 +74,7 @@ class Worker(Host):
         session_lock: bool,
         on_finished: Callable[[list[UUID]], None],
         transactions: Transactions,
+        outage: Outage,
         codec: Codec | None = None,
         export: Callable[[], Exporter | None] = lambda: None,
     ) -> None:
@@ -80,6 +82,7 @@ class Worker(Host):
         self.max_payload = max_payload
         self.hold = settings.hold
         self.transactions = transactions
+        self._outage = outage
         self.draining = False
         self.registry = registry
         self._notifier = notifier
@@ -91,16 +94,19 @@ class Worker(Host):
         }
         stores = {name: Store(link, schema, codec) for name, link in self._links.items()}
         self._claim_store = stores["claims"]
-        self._identity = _identify(settings, registry)
+        self._identity = identify(settings, registry)
         self._pulse = Pulse(
             self._links["pulse"], schema, self._identity, self._clock,
             session_lock=session_lock, on_notify=self._heard, on_new_life=self._new_life,
         )  # fmt: skip
         self._leader = self._candidate(schema, export, session_lock=session_lock)
-        self._journal = JournalWriter(stores["journal"], self._worker_id, self.lost, self.woken)
+        self._journal = JournalWriter(
+            stores["journal"], self._worker_id, self.lost, self.woken, outage
+        )
         self._endings = Endings(
             stores["endings"], self._worker_id, on_finished=self._finished, on_parked=self._parked,
             on_continued=self._continued, on_released=self._forget, on_lost=self.lost,
+            outage=outage,
         )  # fmt: skip
         self._active: dict[UUID, Execution] = {}
         self._warm: OrderedDict[UUID, Execution] = OrderedDict()
@@ -111,7 +117,15 @@ class Worker(Host):
         self._slot_free = asyncio.Event()
         self._pulse_now = asyncio.Event()
         self._claiming = asyncio.Lock()
-        self._check_revoked = asyncio.Event()
+        self._waking = Waking(
+            self._claim_store, self._claiming, worker_id=self._worker_id, active=self._active,
+            warm=self._warm, room=self._room, on_awake=lambda run: self._begin(run, None),
+            on_left=self._left_to_claims, on_unsure=self._unsure,
+        )  # fmt: skip
+        self._revoking = Revoking(
+            pool_store, self._claiming, self._journal, worker_id=self._worker_id, drop=self._drop,
+            on_done=self._maybe_due.set, outage=self._outage,
+        )  # fmt: skip
         self._stop = asyncio.Event()
         self._stop_hard = asyncio.Event()
         self._due_alarm: asyncio.TimerHandle | None = None
@@ -127,7 +141,8 @@ class Worker(Host):
             store, schema, session_lock=session_lock, lease=self.settings.lease,
             on_freed=self._freed, on_told=self._told, on_finished=self._ended_by_leader,
             fire=FireSchedules(store.beside(ScheduleStore), self._freed),
-            prune=Prune(store.beside(RetentionStore), export),
+            prune=Prune(store.beside(RetentionStore), export, self._outage), outage=self._outage,
+            look_again=self._tick_in,
         )  # fmt: skip
 
     @property
@@ -150,14 +165,15 @@ class Worker(Host):
     async def run(self) -> None:
         """Serve until stop() is called, or the task is cancelled."""
         self.real_loop = asyncio.get_running_loop()
-        await until_reached("worker", self._register)
+        await self._outage.wait_out("worker", self._register)
         loops = [
             asyncio.create_task(loop, name=f"flow worker {name}")
             for name, loop in {
                 "pulse": self._pulse_loop(),
                 "claims": self._claim_loop(),
+                "wakes": self._waking.run(),
                 "signals": self._signal_loop(),
-                "revocations": self._revocation_loop(),
+                "revocations": self._revoking.run(),
                 "journal": self._journal.run(),
                 "endings": self._endings.run(),
                 "leader": self._leader.run(),
@@ -182,8 +198,11 @@ class Worker(Host):
             self._maybe_due.set()
 
     def local_signal(self, run_id: UUID) -> None:
-        """Take note that a run got a signal in this process."""
-        if run_id in self._active:
+        """Take note that a run of this worker's, claimed or parked, got a signal."""
+        execution = self._active.get(run_id)
+        if execution is None or execution.parked:
+            self._waking.call(run_id)
+        else:
             self._signalled.add(run_id)
             self._check_signals.set()
 
@@ -285,24 +304,24 @@ class Worker(Host):
 
     async def _pulse_loop(self) -> None:
         while True:
-            row: Any = await until_reached("worker", self._tick)
+            row: Any = await self._outage.wait_out("worker", self._tick)
             if not row["alive"]:
                 _logger.warning(
                     "worker %s was given up by the leader: starting anew", self.worker_id
                 )
                 self._seal_all()
                 self._leader.take_office(0, None)
-                await until_reached("worker", self._pulse.begin)
+                await self._outage.wait_out("worker", self._pulse.begin)
                 continue
-            self._leader.take_office(self.worker_id, row["term"])
+            await self._hear_of_office(row)
             if row["next_due"] is not None:
                 self._set_due_alarm(row["next_due"].timestamp())
             for run_id in row["stale"] or ():
                 self.local_signal(run_id)
             if row["revoked"]:
-                self._check_revoked.set()
+                self._revoking.check.set()
             if self.real_loop.time() < self._unsure_until:
-                await until_reached("worker", self._reconcile)
+                await self._outage.wait_out("worker", self._reconcile)
             self._pulse_now.clear()
             try:
                 await asyncio.wait_for(self._pulse_now.wait(), _TICK)
@@ -311,7 +330,19 @@ class Worker(Host):
 
     async def _tick(self) -> Any:
         seen = {run_id: execution.seen for run_id, execution in self._active.items()}
-        return await self._pulse.tick(seen, lead=self.settings.lead and not self._stop.is_set())
+        lead, office = self.settings.lead and not self._stop.is_set(), self._leader
+        return await self._pulse.tick(
+            seen, lead=lead, trust_locks=office.trust_locks, lease=office.lease, grace=office.grace
+        )
+
+    def _tick_in(self, delay: float) -> None:
+        self.real_loop.call_later(delay, self._pulse_now.set)
+
+    async def _hear_of_office(self, row: Any) -> None:
+        self._leader.take_office(self.worker_id, row["term"], row["predecessor"])
+        due = row["chores_at"]
+        self._leader.next_chore(None if due is None else due.timestamp() - self.now())
+        await self._leader.prune()
 
     async def _reconcile(self) -> None:
         """After a claim whose answer was lost: give back what this worker holds without knowing."""
@@ -361,14 +392,28 @@ class Worker(Host):
     async def _claim_loop(self) -> None:
         while True:
             await self._maybe_due.wait()
-            free = self.settings.concurrency - len(self._active)
-            if free <= 0 or self._stop.is_set():
+            free = self._room()
+            if free <= 0:
                 self._slot_free.clear()
                 await self._slot_free.wait()
                 continue
             self._maybe_due.clear()
             if await self._claim(min(free, _MAX_CLAIM)):
                 self._maybe_due.set()
+
+    def _room(self) -> int:
+        """How many runs more may be claimed."""
+        return 0 if self._stop.is_set() else self.settings.concurrency - len(self._active)
+
+    def _left_to_claims(self, room: bool) -> None:
+        self._maybe_due.set()
+        if not room:
+            for queue in self._identity.queues:
+                self._notifier.work(queue)
+
+    def _unsure(self, error: Exception) -> None:
+        self._outage.failed(self._claim_store, "claiming runs", error)
+        self._unsure_until = self.real_loop.time() + _UNSURE
 
     async def _claim(self, slots: int) -> bool:
         """Claim up to so many runs; say whether there may be more."""
@@ -383,9 +428,9 @@ class Worker(Host):
                 worker, self._identity.queues, self._identity.lanes, slots, warm
             )
         except Exception as error:  # noqa: BLE001 - the tick asks again; claims that took effect are found by the life's end
-            _logger.warning("claiming failed: %s", error)
-            self._unsure_until = self.real_loop.time() + _UNSURE
+            self._unsure(error)
             return False
+        self._outage.over(self._claim_store)
         if worker != self.worker_id:
             return False
         for run in claimed:
@@ -401,7 +446,9 @@ class Worker(Host):
         """Begin a run of a graph that is data, which may have to be read first."""
         worker = self.worker_id
         load = functools.partial(self.registry.stored.load_or_fault, run.workflow, run.version)
-        found: tuple[Workflow[Any, Any], Exception | None] = await until_reached("graphs", load)
+        found: tuple[Workflow[Any, Any], Exception | None] = await self._outage.wait_out(
+            "graphs", load
+        )
         workflow, fault = found
         if worker == self.worker_id:
             run.fault = run.fault or fault
@@ -432,30 +479,10 @@ class Worker(Host):
     def _halt(self, execution: Execution, fault: Exception) -> None:
         self.finish(execution, Outcome("paused", None, error_text(fault)))
 
-    async def _revocation_loop(self) -> None:
-        """Drop runs that were taken from this worker. Only when no claim is under way (its answer
-        may hold one of them) and no flush (it may hold an entry of one) may they be claimed again.
-
-        Which they are is read anew here: what a tick or a notification said may be older than a
-        claim, and would drop a run that was rightly claimed again since.
-        """
-        while True:
-            await self._check_revoked.wait()
-            self._check_revoked.clear()
-            async with self._claiming:
-                runs: list[UUID] = await until_reached(
-                    "revocations", functools.partial(self._pool_store.revoked_runs, self.worker_id)
-                )
-                for run_id in runs:
-                    for held in (self._active.get(run_id), self._warm.pop(run_id, None)):
-                        if held is not None:
-                            self._forget(held)
-                await self._journal.settled()
-                await until_reached(
-                    "revocations",
-                    functools.partial(self._pool_store.acknowledge_revoked, self.worker_id, runs),
-                )
-            self._maybe_due.set()
+    def _drop(self, run_id: UUID) -> None:
+        for held in (self._active.get(run_id), self._warm.pop(run_id, None)):
+            if held is not None:
+                self._forget(held)
 
     async def _signal_loop(self) -> None:
         while True:
@@ -465,7 +492,7 @@ class Worker(Host):
             self._signalled.clear()
             if not asked:
                 continue
-            found: dict[UUID, list[Signal]] = await until_reached(
+            found: dict[UUID, list[Signal]] = await self._outage.wait_out(
                 "signals", functools.partial(self._pool_store.open_signals, asked)
             )
             for run_id in asked:
@@ -495,18 +522,25 @@ class Worker(Host):
         self._freed(list({e.queue for e in executions}))
 
     def _parked(self, execution: Execution, outcome: str) -> None:
+        if outcome != "parked":
+            self._waking.forget(execution.run_id)
         if outcome == "lost":
             self.lost(execution)
         elif outcome == "stale":
             execution.parked = False
             self._signalled.add(execution.run_id)
             self._check_signals.set()
+        elif self._active.get(execution.run_id) is not execution:
+            execution.seal()  # claimed again before the answer came that it was parked, or dropped
+            self._waking.forget(execution.run_id)
+            self.local_signal(execution.run_id)
         else:
-            self._active.pop(execution.run_id, None)
+            del self._active[execution.run_id]
             self._make_room(execution)
             self._warm[execution.run_id] = execution
             while len(self._warm) > self.settings.warm:
                 self._warm.popitem(last=False)[1].seal()
+            self._waking.parked(execution.run_id)
             if execution.next_due is not None and execution.next_due - self.now() < 2 * _TICK:
                 self._pulse_now.set()
 
@@ -561,10 +595,3 @@ class Worker(Host):
             _logger.warning("worker %s could not say good-bye: %s", self.worker_id, error)
         for connection in self._links.values():
             await connection.close()
-
-
-def _identify(settings: WorkerSettings, registry: Registry) -> Identity:
-    lanes = registry.lanes
-    queues = sorted(settings.queues)
-    host = socket.gethostname()
-    return Identity(settings.name, host, os.getpid(), queues, lanes, settings.concurrency)

@@ -15,6 +15,7 @@ import re
 from typing import Any
 
 from forktex_core.flow.errors import DefinitionError, FlowError
+from forktex_core.flow.graph.comparison import Comparison, answer, comparisons
 
 MAX_LENGTH = 2_000
 MAX_DEPTH = 24
@@ -56,16 +57,19 @@ class Condition:
     Making one does not raise: ``problem`` says what is wrong with it, None when nothing is.
     """
 
-    __slots__ = ("_program", "loops", "names", "pluses", "problem", "source")
+    __slots__ = ("_context", "_program", "_simple", "loops", "names", "pluses", "problem", "source")
 
     def __init__(self, source: str) -> None:
         self.source = source
         self._program: Any = None
+        self._context: Any = None
+        self._simple: tuple[Comparison, ...] = ()
         self.loops = self.pluses = 0
-        self.names: dict[str, None] = {}
+        self.names: dict[str, set[str] | None] = {}
         try:
             self._inspect(source)
-            self._program = _compile(source)
+            self._program, self._context = _compile(source)
+            self._simple = comparisons(source)
             self.problem: str | None = None
         except DefinitionError as error:
             self.problem = str(error)
@@ -96,15 +100,17 @@ class Condition:
         """
         if self._program is None:
             raise ConditionError(self.source, self.problem or "it does not compile")
-        values = {"payload": payload, "signal": signal, "metadata": metadata}
-        # What the expression doesn't name needn't be carried over to it.
-        seen = {name: values[name] for name in self.names}
+        if self._simple:
+            simply = answer(self._simple, (payload, signal, metadata))
+            if simply is not None:
+                return simply
+        seen = self._seen(payload, signal, metadata)
         if self.loops or self.pluses:
             weight = (len(self.source) + _weight(seen)) * (1 + self.pluses)
             if weight ** (1 + self.loops) > MAX_COST:
                 raise ConditionError(self.source, "it would go through too much data")
         try:
-            result = self._program.execute(seen)
+            result = self._program.execute(self._context(variables=seen))
         except KeyError as error:
             raise ConditionError(self.source, f"there is no {error.args[0]!r}") from error
         except Exception as error:
@@ -112,6 +118,18 @@ class Condition:
         if not isinstance(result, bool):
             raise ConditionError(self.source, f"it is a {type(result).__name__}, not a bool")
         return result
+
+    def _seen(self, payload: Any, signal: Any, metadata: Any) -> dict[str, Any]:
+        """Return what the expression may look at. What it doesn't name isn't carried over to it:
+        that costs some microseconds for each field.
+        """
+        seen = {}
+        for name, fields in self.names.items():
+            value = payload if name == "payload" else signal if name == "signal" else metadata
+            if fields is not None and isinstance(value, dict):
+                value = {field: value[field] for field in fields if field in value}
+            seen[name] = value
+        return seen
 
 
 class _Inspection:
@@ -162,11 +180,22 @@ class _Inspection:
         if self._after(place) == "(":
             self._call(place, text)
         elif not member and text in _VARIABLES:
-            self._condition.names[text] = None
+            self._look(place, text)
         elif not member and text not in self._bound:
             raise DefinitionError(
                 f"the condition names {text!r}: it may use payload, signal and metadata"
             )
+
+    def _look(self, place: int, name: str) -> None:
+        """Note which fields of a variable are looked at; None: perhaps all of them."""
+        names = self._condition.names
+        kinds = [kind for kind, _ in self._tokens[place + 1 : place + 3]]
+        if self._after(place) == "." and kinds[1:] == ["name"] and self._after(place + 2) != "(":
+            fields = names.setdefault(name, set())
+            if fields is not None:
+                fields.add(self._after(place + 1))
+        else:
+            names[name] = None
 
     def _call(self, place: int, text: str) -> None:
         if text not in _FUNCTIONS:
@@ -199,11 +228,12 @@ def _tokens(source: str) -> list[tuple[str, str]]:
     return found
 
 
-def _compile(source: str) -> Any:
+def _compile(source: str) -> tuple[Any, Any]:
+    """Return the program, and the class of what it is given."""
     import cel
 
     try:
-        return cel.compile(source)
+        return cel.compile(source), cel.Context
     except Exception as error:
         lines = [line for line in str(error).split("\n") if "ERROR" in line]
         reason = lines[0].partition("<input>:")[2] if lines else str(error).split("\n")[0]

@@ -5,7 +5,7 @@
 How it is checked is in validation.py, how it is walked in walk.py, its form as data in document.py.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,9 +17,9 @@ from forktex_core.flow.retry import NO_RETRY, Retry, seconds
 from forktex_core.flow.workflow import Workflow, check_name
 
 if TYPE_CHECKING:
+    from forktex_core.flow.graph.imported import Imported
     from forktex_core.flow.graph.library import Library
     from forktex_core.flow.graph.validation import Problem
-    from forktex_core.flow.graph.xstate import Imported
     from forktex_core.flow.offering import GraphPosition
 
 type StateFunction = Callable[[FlowContext, Any], Awaitable[Any]]
@@ -30,6 +30,25 @@ type Missing = tuple[str, str]
 
 ADVANCE = "advance"
 _UNHANDLED = ("keep", "reject", "defer")
+
+
+class Actions:
+    """Several actions as one: they run in order, each with the payload as it is; the first that
+    raises ends the row.
+
+    Args:
+        functions: workflow code ``(ctx, payload)``.
+    """
+
+    __slots__ = ("functions",)
+
+    def __init__(self, functions: Sequence[StateFunction]) -> None:
+        self.functions = tuple(functions)
+
+    async def __call__(self, ctx: FlowContext, payload: Any) -> None:
+        """Run all of them."""
+        for function in self.functions:
+            await function(ctx, payload)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -43,7 +62,7 @@ class Transition:
         when: a pure predicate over the payload, or a CEL expression.
         after: seconds in the state after which it is taken without a signal.
         priority: higher ones are asked first; equal ones in the order of their definition.
-        action: workflow code ``(ctx, payload)`` that runs on the way.
+        action: workflow code ``(ctx, payload)`` that runs on the way; a list runs in order.
         merge: how a signal's payload is merged; the graph's way by default.
         internal: stay in the state: no exit, no entry; only ``action`` runs.
     """
@@ -161,8 +180,9 @@ class Graph:
             **options: ``manual`` and ``terminal``; ``retries`` (a Retry) for a function that
                 raises; ``timeout`` (seconds or a timedelta) for the function and, in a manual
                 state, for the whole stay; ``on_error``, the state that is entered when either
-                fails, with ``payload["error"]`` set; ``entry`` and ``exit``, workflow code whose
-                result does not count; ``unhandled``, other than the graph's.
+                fails, with ``payload["error"]`` set; ``entry`` and ``exit``, workflow code (or a
+                list of it, which runs in order) whose result does not count; ``unhandled``, other
+                than the graph's.
 
         Raises:
             DefinitionError: the name is taken, or the options contradict each other.
@@ -234,6 +254,7 @@ class Graph:
         if state.unhandled is not None:
             _policy(state.unhandled)
         state.timeout = _positive(state.timeout, f"timeout of state {name!r}")
+        state.entry, state.exit = _one(state.entry), _one(state.exit)
         return state
 
     def transition(
@@ -277,6 +298,7 @@ class Graph:
             )
         except TypeError as error:
             raise DefinitionError(f"{what}: {error}") from error
+        made.action = _one(made.action)
         self.transitions.append(made)
 
     def leaving(self) -> dict[str, list[Transition]]:
@@ -338,6 +360,19 @@ class Graph:
         return from_xstate(text)
 
     @staticmethod
+    def from_scxml(text: str | bytes) -> "Imported":
+        """Read an SCXML document (W3C, 2015): ``Graph.from_scxml(text).graph(library)``; what has
+        no counterpart is in ``unmapped``.
+
+        Raises:
+            GraphError: it is no XML, has a DOCTYPE, is too large or nested too deeply.
+            DefinitionError: it is no state machine.
+        """
+        from forktex_core.flow.graph.scxml import from_scxml
+
+        return from_scxml(text)
+
+    @staticmethod
     def json_schema() -> dict[str, Any]:
         """Return the JSON Schema (draft 2020-12) of what from_json() reads."""
         from forktex_core.flow.graph.document import json_schema
@@ -363,6 +398,10 @@ class Graph:
         from forktex_core.flow.graph.svg import to_svg
 
         return to_svg(self, position)
+
+
+def _one(actions: Any) -> StateFunction | None:
+    return Actions(actions) if isinstance(actions, list | tuple) else actions
 
 
 def _policy(unhandled: Unhandled) -> Unhandled:

@@ -12,13 +12,14 @@ graph are checked together.
 import json
 import re
 import unicodedata
+from importlib import resources
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from forktex_core.flow.errors import DefinitionError
 from forktex_core.flow.graph.condition import MAX_LENGTH, Condition
-from forktex_core.flow.graph.definition import Graph, State, Transition
+from forktex_core.flow.graph.definition import Actions, Graph, State, Transition
 from forktex_core.flow.graph.library import Library
 from forktex_core.flow.graph.validation import GraphError, Problem, pointer, validate
 from forktex_core.flow.retry import Retry, seconds
@@ -28,9 +29,11 @@ MAX_NESTING = 40
 MAX_STATES = 2_000
 MAX_TRANSITIONS = 10_000
 MAX_PROBLEMS = 100
+_BRANCHES = frozenset(("GuardPart", "constrained-str", "list[constrained-str]"))
 _BRACKETS = re.compile(r'"(?:\\.|[^"\\])*"|[\[\]{}]', re.DOTALL)
 
 type Name = Annotated[str, Field(min_length=1, max_length=200)]
+type Names = Name | Annotated[list[Name], Field(min_length=1, max_length=20)]
 type Seconds = Annotated[float, Field(gt=0, lt=1e10)]
 type Number = Annotated[int, Field(ge=-(2**31), lt=2**31)]
 
@@ -56,13 +59,15 @@ class GuardPart(_Part):
 
 
 class StatePart(_Part):
-    """A state. ``action``, ``entry``, ``exit`` and ``merge`` are registered names."""
+    """A state. ``action``, ``entry``, ``exit`` and ``merge`` are registered names; a list of
+    entries or exits runs in order.
+    """
 
     action: Name | None = None
     manual: bool = False
     terminal: bool = False
-    entry: Name | None = None
-    exit: Name | None = None
+    entry: Names | None = None
+    exit: Names | None = None
     timeout: Seconds | None = None
     retries: RetryPart | None = None
     on_error: Name | None = None
@@ -83,7 +88,7 @@ class TransitionPart(_Part):
     when: Annotated[str, Field(max_length=MAX_LENGTH)] | GuardPart | None = None
     after: Seconds | None = None
     priority: Number = 0
-    action: Name | None = None
+    action: Names | None = None
     merge: Name | None = None
     internal: bool = False
 
@@ -104,7 +109,16 @@ class GraphPart(_Part):
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a graph's document."""
+    """Return the JSON Schema of a graph's document: the published one.
+
+    Not made anew: what pydantic before 2.11 writes says less (nothing of the names of states)."""
+    file = resources.files("forktex_core.flow.graph") / "graph.schema.json"
+    schema: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return schema
+
+
+def schema_of_models() -> dict[str, Any]:
+    """Return the schema that the installed pydantic makes of the models: what is published."""
     found = GraphPart.model_json_schema(by_alias=True)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found}
 
@@ -135,7 +149,7 @@ def parse(text: str | bytes) -> GraphPart:
 
 def _path(loc: tuple[int | str, ...]) -> str:
     # pydantic names the branch of a union that it tried; that is no part of the document.
-    return pointer(*(p for p in loc if p not in ("GuardPart", "constrained-str")))
+    return pointer(*(p for p in loc if p not in _BRANCHES))
 
 
 def _told(detail: Any) -> str:
@@ -146,13 +160,13 @@ def load(text: str | bytes) -> Any:
     """Return the JSON of a text that may be hostile; raise GraphError when it is refused."""
     size = len(text) if isinstance(text, bytes) else len(text.encode("utf-8", "replace"))
     if size > MAX_BYTES:
-        raise _refused("too-large", f"it is {size:,} bytes long, {MAX_BYTES:,} are allowed")
+        raise refused("too-large", f"it is {size:,} bytes long, {MAX_BYTES:,} are allowed")
     try:
         plain = text.decode() if isinstance(text, bytes) else text
         _check_nesting(plain)
         return json.loads(plain, object_pairs_hook=_once, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        raise _refused("wrong-json", f"it is no JSON: {error}") from None
+        raise refused("wrong-json", f"it is no JSON: {error}") from None
 
 
 def _check_nesting(text: str) -> None:
@@ -161,7 +175,7 @@ def _check_nesting(text: str) -> None:
         if match[0] in "[{":
             depth += 1
             if depth > MAX_NESTING:
-                raise _refused("nested-too-deep", f"it is nested more than {MAX_NESTING} deep")
+                raise refused("nested-too-deep", f"it is nested more than {MAX_NESTING} deep")
         elif match[0] in "]}":
             depth -= 1
 
@@ -179,7 +193,8 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON number")
 
 
-def _refused(code: str, what: str) -> GraphError:
+def refused(code: str, what: str) -> GraphError:
+    """Return the error of a text that is not looked at any further."""
     return GraphError("?", [Problem(code, "", f"the document is refused: {what}")])
 
 
@@ -192,7 +207,7 @@ class _Reader:
         """Build one graph and those in it; what it can't find becomes a problem of the graph."""
         self._states += len(part.states)
         if self._states > MAX_STATES:
-            raise _refused("too-large", f"it has more than {MAX_STATES} states")
+            raise refused("too-large", f"it has more than {MAX_STATES} states")
         problems = [
             Problem("wrong-name", base + path, message)
             for path, name in _names(part)
@@ -234,6 +249,14 @@ class _Reader:
             graph.missing.append((path, f"there is no {kind} {name!r}; known are: {known}"))
         return found
 
+    def _actions(self, graph: Graph, names: str | list[str] | None, path: str) -> Any:
+        if not isinstance(names, list):
+            return self._find(graph, "action", names, path)
+        return [
+            self._find(graph, "action", name, path + pointer(number))
+            for number, name in enumerate(names)
+        ]
+
     def _state(self, graph: Graph, name: str, part: StatePart, base: str) -> None:
         here = pointer("states", name)
         regions = dict(part.regions or {})
@@ -248,8 +271,8 @@ class _Reader:
             self._find(graph, "action", part.action, here + "/action"),
             manual=part.manual,
             terminal=part.terminal,
-            entry=self._find(graph, "action", part.entry, here + "/entry"),
-            exit=self._find(graph, "action", part.exit, here + "/exit"),
+            entry=self._actions(graph, part.entry, here + "/entry"),
+            exit=self._actions(graph, part.exit, here + "/exit"),
             merge=self._find(graph, "merge", part.merge, here + "/merge"),
             timeout=part.timeout,
             on_error=part.on_error,
@@ -272,7 +295,7 @@ class _Reader:
         graph.transition(
             part.source, part.target, on=part.on, when=when, after=part.after,
             priority=part.priority, internal=part.internal,
-            action=self._find(graph, "action", part.action, here + "/action"),
+            action=self._actions(graph, part.action, here + "/action"),
             merge=self._find(graph, "merge", part.merge, here + "/merge"),
         )  # fmt: skip
 
@@ -335,6 +358,11 @@ class _Writer:
     def _name(self, kind: str, thing: Any) -> str | None:
         return None if thing is None else self._library.name_of(kind, thing)
 
+    def _actions(self, action: Any) -> str | list[str] | None:
+        if not isinstance(action, Actions):
+            return self._name("action", action)
+        return [self._library.name_of("action", one) for one in action.functions]
+
     def _state(self, s: State) -> dict[str, Any]:
         regions = {name: self.graph(g) for name, g in s.regions.items()}
         return _lean(
@@ -343,8 +371,8 @@ class _Writer:
                 "action": self._name("action", s.function),
                 "manual": s.manual,
                 "terminal": s.terminal,
-                "entry": self._name("action", s.entry),
-                "exit": self._name("action", s.exit),
+                "entry": self._actions(s.entry),
+                "exit": self._actions(s.exit),
                 "timeout": s.timeout,
                 "retries": _retries(s.retries),
                 "on_error": s.on_error,
@@ -373,7 +401,7 @@ class _Writer:
                     "when": when,
                     "after": t.after,
                     "priority": t.priority,
-                    "action": self._name("action", t.action),
+                    "action": self._actions(t.action),
                     "merge": self._name("merge", t.merge),
                     "internal": t.internal,
                 },

@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any, override
 
 from forktex_core.flow.errors import DefinitionError, FlowError
-from forktex_core.flow.graph.document import from_json
 from forktex_core.flow.graph.library import Library
 from forktex_core.flow.graph.walk import GraphWorkflow
 from forktex_core.flow.workflow import Workflow
@@ -102,6 +101,8 @@ class StoredGraphs:
             GraphNotFoundError: there is none.
             GraphError: the library here doesn't have what it names.
         """
+        from forktex_core.flow.graph.document import from_json
+
         key = (name, version)
         if key not in self._compiled:
             namespace, bare = split_name(name)

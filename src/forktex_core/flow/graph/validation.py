@@ -121,12 +121,13 @@ class _Check:
 
     def _dead_ends(self) -> Iterator[Problem]:
         for s in self._states.values():
-            if not s.terminal and s.history_of is None and not self._leaving[s.name]:
+            ends = _can_end(s)
+            if s.terminal or s.history_of is not None or (s.composite and not ends):
+                continue
+            if not self._leaving[s.name]:
                 message = f"state {s.name!r} is a dead end"
                 yield Problem("dead-end", pointer("states", s.name), message)
-            elif s.composite and not any(
-                t.on is None and t.after is None for t in self._leaving[s.name]
-            ):
+            elif ends and not any(t.on is None and t.after is None for t in self._leaving[s.name]):
                 message = f"state {s.name!r} is a dead end when what runs in it has ended"
                 yield Problem("dead-end", pointer("states", s.name), message)
 
@@ -224,6 +225,12 @@ class _Check:
                     )
                     path = pointer("states", state.name, "regions", name)
                     yield Problem("ambiguous-signal", path, message)
+
+
+def _can_end(state: State) -> bool:
+    """Say whether what runs in a state may end by itself: enough of its graphs have an end."""
+    ends = [any(s.terminal for s in region.states.values()) for region in state.regions.values()]
+    return bool(ends) and sum(ends) >= (state.join or len(ends))
 
 
 def _fit(source: State, t: Transition, here: str, named: str) -> Iterator[Problem]:

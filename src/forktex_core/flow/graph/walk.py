@@ -15,14 +15,15 @@ replay takes the same way; nothing of the walk itself is recorded, save at rest:
   did continue (or is a fork of one): nobody can start a run in the middle of a graph.
 
 A state with regions runs a walk for each in a branch of its own, and races them against its own
-signals and timers. If it is left early, the positions of its regions are its history.
+signals and timers. If it is left early, the positions of its regions are its history, and the exit
+actions of the states inside run before its own, the innermost first.
 """
 
 import asyncio
 import copy
 import json
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -123,13 +124,14 @@ def _prepare(graph: Graph) -> None:
 class Exits:
     """The transitions of a graph, sorted by what takes them."""
 
-    __slots__ = ("automatic", "events", "shape", "signals", "timed")
+    __slots__ = ("automatic", "events", "plain", "shape", "signals", "timed")
 
     def __init__(self, graph: Graph) -> None:
         self.automatic: dict[str, list[Transition]] = {}
         self.timed: dict[str, list[Transition]] = {}
         self.signals: dict[str, dict[str, list[Transition]]] = {}
         self.shape = None if graph.payload is None else Shape(graph.payload)
+        self.plain = frozenset(s.name for s in graph.states.values() if _is_plain(graph, s))
         events: dict[str, None] = {}
         for name, transitions in graph.leaving().items():
             state = graph.states[name]
@@ -146,6 +148,17 @@ class Exits:
                 t for t in transitions if t.on is None and t.after is None and not state.manual
             ]
         self.events = list(events)
+
+
+def _is_plain(graph: Graph, state: State) -> bool:
+    """Say whether to enter a state is to call its function, and nothing else."""
+    return (
+        state.function is not None
+        and state.entry is None
+        and state.timeout is None
+        and state.retries is NO_RETRY
+        and graph.payload is None
+    )
 
 
 async def _outermost(graph: Graph, ctx: FlowContext, value: Any) -> Any:
@@ -201,17 +214,18 @@ class Journey:
             "deferred": self.root.deferred,
         }
 
-    def show(self, *, force: bool = False) -> None:
-        """Show the position, now and then."""
-        now = self.now
+    def show(self, *, force: bool = False) -> float:
+        """Show the position, now and then; return the run's time."""
+        now = self._execution.now
         if (now - self._shown < _SHOW_EVERY and not force) or self.ctx.replaying:
-            return
+            return now
         self._shown = now
         try:
             text = _compact(self.position())
         except (TypeError, ValueError, RecursionError):
-            return  # what JSON can't carry can't be shown, which is no reason to fail
+            return now  # what JSON can't carry can't be shown, which is no reason to fail
         self._execution.host.show(NewValue(self.ctx.run_id, POSITION, text))
+        return now
 
     async def rest(self) -> None:
         """Publish the position durably: the run is about to wait."""
@@ -243,7 +257,9 @@ class Walk:
         self.exits: Exits = graph.compiled
         self.state = graph.initial
         self.payload: Any = None
+        self.within: State | None = None  # from its entry to the beginning of its exit
         self.inside: dict[str, Walk] = {}
+        self.left: list[Walk] = []
         self.deferred: list[tuple[str, Any]] = []
 
     def snapshot(self) -> dict[str, Any]:
@@ -271,12 +287,17 @@ class Walk:
             self.journey.path.append(self.prefix + name)
         while True:
             state, regions = self._resolve(name, regions)
-            self.state, self.payload = state.name, self._typed(payload)
-            self.journey.show()
-            entered = self.journey.now
+            self.state = state.name
+            self.payload = payload if self.exits.shape is None else self._typed(payload)
+            entered, self.within = self.journey.show(), state
             try:
-                await self._enter(state)
+                if name in self.exits.plain:
+                    # The same as below, for the many states that have nothing but a function.
+                    self.payload = await state.function(self.ctx, self.payload)  # type: ignore[misc]
+                else:
+                    await self._enter(state)
                 if state.terminal:
+                    self.within = None
                     await _act(state.exit, self.ctx, self.payload)
                     return self._plain(self.payload)
                 transition = self._at_once(state) or await self._leave(state, entered, regions)
@@ -285,7 +306,7 @@ class Walk:
                     raise
                 transition = Transition(source=state.name, target=state.on_error)
                 self.payload = with_error(self._plain(self.payload), state.name, error)
-            regions = None
+            regions = self.within = None
             if state.exit is not None:
                 await state.exit(self.ctx, self.payload)
             if transition.action is not None:
@@ -462,8 +483,9 @@ class Walk:
             return True
         if not isinstance(guard, Condition):
             return bool(guard(payload))
+        plain = payload if self.exits.shape is None else self._plain(payload)
         try:
-            return guard.holds(self._plain(payload), sent, self.journey.metadata)
+            return guard.holds(plain, sent, self.journey.metadata)
         except ConditionError:
             if strict:
                 raise
@@ -482,19 +504,48 @@ class Walk:
         if self.exits.signals[state.name] or self.exits.timed[state.name] or state.timeout:
             racers["!"] = asyncio.ensure_future(self._wait(state, self._timers(state, entered)))
         try:
-            winner, result = await concurrency.select(racers)
-            if winner == "!":
-                self._remember(state)
-                return result  # type: ignore[no-any-return]
-        finally:
-            await concurrency.release([*racers.values(), *regions.values()])
-            self.inside = {}
+            winner, result = await self._race(state, racers, regions)
+        except Exception:
+            await self._exit_inside()
+            raise
+        await self._exit_inside()
+        if winner == "!":
+            return result  # type: ignore[no-any-return]
         self.journey.histories.pop(self.prefix + state.name, None)
         self.payload = self._typed(result)
         chosen = self._choose(self.exits.automatic[state.name], self.payload, None)
         if chosen is None:
             raise NoTransitionError(state.name)
         return chosen
+
+    async def _race(
+        self, state: State, racers: dict[str, Any], regions: dict[str, Any]
+    ) -> tuple[str, Any]:
+        try:
+            winner, result = await concurrency.select(racers)
+            if winner == "!":
+                self._remember(state)
+            return winner, result
+        finally:
+            self.left = list(self.innermost())
+            await concurrency.release([*racers.values(), *regions.values()])
+            self.inside = {}
+
+    def innermost(self) -> Iterator["Walk"]:
+        """Return the walks inside of this one in the order in which their states are left: those
+        inside of others first, the last region first.
+        """
+        for walk in reversed(self.inside.values()):
+            yield from walk.innermost()
+            yield walk
+
+    async def _exit_inside(self) -> None:
+        """Run the exit actions of the states in which the walks inside were cancelled."""
+        left, self.left = self.left, []
+        for walk in left:
+            state, walk.within = walk.within, None
+            if state is not None:
+                await _act(state.exit, walk.ctx, walk.payload)
 
     async def _region(self, state: State, name: str, graph: Graph, past: Any) -> Any:
         start = Position(graph.initial, copy.deepcopy(self._plain(self.payload)))

@@ -2,44 +2,22 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """Machines of XState v5, as JSON, to graphs.
 
-What maps: states, final states, ``on``, ``always``, ``after`` in milliseconds, one named action
-each for entry, exit and transitions, named guards, compound states (sub-graphs), parallel states
+What maps: states, final states, ``on``, ``always``, ``after`` in milliseconds, named actions for
+entry, exit and transitions, named guards, compound states (sub-graphs), parallel states
 (forks), history of a compound state (always deep), ``onDone``. Everything else is left out and
 told: see Imported.
 """
 
-import json
-from dataclasses import dataclass, field
 from typing import Any
 
 from forktex_core.flow.errors import DefinitionError
-from forktex_core.flow.graph.definition import Graph
-from forktex_core.flow.graph.document import from_json, load
-from forktex_core.flow.graph.library import Library
+from forktex_core.flow.graph.imported import Imported
 from forktex_core.flow.graph.validation import Problem, pointer
 
 _STATE = frozenset(
     "id type initial states on always after entry exit onDone history target description".split()
 )
 _WAY = frozenset("target guard actions reenter description".split())
-
-
-@dataclass(slots=True)
-class Imported:
-    """What a machine became.
-
-    Args:
-        document: the graph's document, as plain data.
-        unmapped: what has no counterpart and was left out: ``path`` is a JSON pointer into the
-            machine.
-    """
-
-    document: dict[str, Any]
-    unmapped: list[Problem] = field(default_factory=list)
-
-    def graph(self, library: Library | None = None) -> Graph:
-        """Return the graph; raise GraphError with what is wrong with it, unknown names included."""
-        return from_json(json.dumps(self.document), library)
 
 
 def from_xstate(text: str | bytes) -> Imported:
@@ -49,6 +27,8 @@ def from_xstate(text: str | bytes) -> Imported:
         GraphError: it is no JSON, too large or nested too deeply.
         DefinitionError: it is no machine.
     """
+    from forktex_core.flow.graph.document import load
+
     machine = load(text)
     if not isinstance(machine, dict) or not isinstance(machine.get("states"), dict):
         raise DefinitionError("it is no XState machine: an object with 'states' was expected")
@@ -168,15 +148,17 @@ class _Reader:
             found["internal"] = True
         graph["transitions"].append(found)
 
-    def _action(self, actions: Any, path: str) -> str | None:
-        if actions in (None, []):
-            return None
-        one = actions[0] if isinstance(actions, list) and len(actions) == 1 else actions
-        name = one.get("type") if isinstance(one, dict) and set(one) == {"type"} else one
-        if isinstance(name, str) and not name.startswith("xstate."):
-            return name
-        self._skip(path, "only one action, by its name and without parameters, has a counterpart")
-        return None
+    def _action(self, actions: Any, path: str) -> str | list[str] | None:
+        """Return the names of actions; one that has no counterpart leaves the others."""
+        found = []
+        for number, one in enumerate(actions if isinstance(actions, list) else [actions]):
+            name = one.get("type") if isinstance(one, dict) and set(one) == {"type"} else one
+            if isinstance(name, str) and not name.startswith("xstate."):
+                found.append(name)
+            elif one is not None:
+                here = path + pointer(number) if isinstance(actions, list) else path
+                self._skip(here, "only actions by name, without parameters, have a counterpart")
+        return found[0] if len(found) == 1 else found or None
 
 
 def _items(found: Any) -> list[tuple[str, Any]]:

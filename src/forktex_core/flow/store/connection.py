@@ -23,6 +23,10 @@ _KEEPALIVE = {
     "tcp_user_timeout": "10000",
 }
 _REFUSED = ("22", "23", "54")
+# Classes of errors by which the server says that it can't work now: connections, resources (a full
+# disk), an operator's intervention, the system. And what a standby says that was the primary.
+_OUTAGE = ("08", "53", "57", "58")
+_READ_ONLY, _CANCELLED = "25006", "57014"
 
 
 class Statements(Protocol):
@@ -63,6 +67,14 @@ def is_refusal(error: BaseException) -> bool:
     return isinstance(error, ValueError | PayloadError)
 
 
+def is_outage(error: BaseException) -> bool:
+    """Say whether Postgres can't work now, by an error of the driver or of SQLAlchemy: trying again
+    later helps.
+    """
+    state = getattr(getattr(error, "orig", error), "sqlstate", None) or ""
+    return state == _READ_ONLY or (state[:2] in _OUTAGE and state != _CANCELLED)
+
+
 async def connect(dsn: str, application: str, *, session: bool = True, **settings: str) -> Any:
     """Open one connection; raise DatabaseUnavailableError when there is none to be had.
 
@@ -93,13 +105,15 @@ class Pool:
         try:
             self._pool = await asyncpg.create_pool(
                 self._dsn,
-                min_size=1,
+                min_size=0,  # else the driver tries to keep one, and logs each failure
                 max_size=self._size,
                 timeout=10,
                 connection_class=_QuietConnection,
                 statement_cache_size=100 if self._prepared else 0,
                 server_settings={"application_name": self._application} if self._prepared else {},
             )
+            async with self._pool.acquire():
+                pass
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
             raise DatabaseUnavailableError(address(self._dsn), error) from error
 
@@ -119,17 +133,16 @@ class Pool:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Any]:
-        """Borrow a connection; one that turns out to be dead is a DatabaseUnavailableError."""
+        """Borrow a connection; when it turns out to be dead, or the server to be unable to work,
+        that is a DatabaseUnavailableError.
+        """
         try:
             async with self._pool.acquire() as connection:
                 yield connection
-        except (
-            OSError,
-            asyncpg.PostgresConnectionError,
-            asyncpg.CannotConnectNowError,
-            asyncpg.InterfaceError,
-        ) as error:
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             if isinstance(error, ValueError):
+                raise
+            if isinstance(error, asyncpg.PostgresError) and not is_outage(error):
                 raise
             raise DatabaseUnavailableError(address(self._dsn), error) from error
 

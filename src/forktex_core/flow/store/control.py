@@ -11,9 +11,9 @@ from forktex_core.flow.store.base import Queries
 class ControlStore(Queries):
     """Pausing, resuming, setting back and forking runs. Each returns a row with its outcome."""
 
-    async def pause_run(self, run_id: UUID) -> Any:
+    async def pause_run(self, run_id: UUID, by: str | None) -> Any:
         """Pause an unfinished run; return outcome, status and held_by."""
-        return await self._row("pause_run", run_id)
+        return await self._row("pause_run", run_id, by)
 
     async def resume_run(self, run_id: UUID) -> Any:
         """Let a paused run go on; return outcome, status and queue."""

@@ -9,7 +9,7 @@ it done.
 
 from typing import Any
 
-from forktex_core.flow.errors import SchemaTooNewError
+from forktex_core.flow.errors import NoSchemaError, SchemaTooNewError, SchemaTooOldError
 from forktex_core.flow.store.sql import migrations, quote_identifier
 
 
@@ -42,6 +42,19 @@ async def migrate(connection: Any, schema: str) -> list[str]:
     if found > known[-1].number:
         raise SchemaTooNewError(schema, found, known[-1].number)
     return applied
+
+
+async def check(connection: Any, schema: str, address: str) -> None:
+    """Change nothing; raise NoSchemaError, SchemaTooOldError or SchemaTooNewError when the schema
+    is not of this release.
+    """
+    found, known = await _version(connection, schema), migrations(schema)[-1].number
+    if found == 0:
+        raise NoSchemaError(schema, address)
+    if found < known:
+        raise SchemaTooOldError(schema, found, known)
+    if found > known:
+        raise SchemaTooNewError(schema, found, known)
 
 
 async def _create_ledger(connection: Any, schema: str) -> None:

@@ -7,7 +7,7 @@ name put in.
 import re
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
+from typing import Any
 
 _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 _COMMENT = re.compile(r"^--.*\n", re.MULTILINE)
@@ -32,7 +32,7 @@ def quote_identifier(name: str) -> str:
 def queries(schema: str) -> dict[str, str]:
     """Return every named query by its name, for tables in ``schema``."""
     found: dict[str, str] = {}
-    for file in sorted((resources.files(__package__) / "queries").iterdir(), key=lambda f: f.name):
+    for file in _files("queries"):
         pieces = _NAME.split(file.read_text(encoding="utf-8"))[1:]
         for name, body in zip(pieces[::2], pieces[1::2], strict=True):
             found[name] = (
@@ -44,8 +44,15 @@ def queries(schema: str) -> dict[str, str]:
 def migrations(schema: str) -> list[Migration]:
     """Return the migrations in their order, for tables in ``schema``."""
     found = []
-    for file in (resources.files(__package__) / "migrations").iterdir():
+    for file in _files("migrations"):
         if match := _MIGRATION.match(file.name):
             text = file.read_text(encoding="utf-8").replace("{schema}", quote_identifier(schema))
             found.append(Migration(int(match[1]), match[2], text))
     return sorted(found, key=lambda m: m.number)
+
+
+def _files(folder: str) -> list[Any]:
+    """Return the files of a folder beside this one, by name."""
+    from importlib import resources  # it imports zipfile, tempfile and more
+
+    return sorted((resources.files(__package__) / folder).iterdir(), key=lambda file: file.name)

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """One typed method for each named query."""
 
+import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -88,9 +89,27 @@ class Store(EffectQueries):
         """Claim due runs; journals come for those that aren't warm. Also return when it pays to ask
         again, if a queue's limit held something back.
         """
-        rows = await self._rows(
-            "claim_runs", worker, queues, lanes, slots, list(warm), list(warm.values())
+        return self._read_claims(
+            await self._rows(
+                "claim_runs", worker, queues, lanes, slots, list(warm), list(warm.values())
+            )
         )
+
+    async def wake_runs(
+        self, worker: int, runs: Sequence[tuple[UUID, int, str | None, int, str, Sequence[str]]]
+    ) -> list[Claimed]:
+        """Claim parked runs, (id, claim that parked it, key of the only wait or None, number of its
+        entry, its name, the signals that it takes) each; return those that nobody claimed since,
+        with the entry of a signal that was taken at once.
+        """
+        ids, claims, keys, seqs, labels, names = zip(*runs, strict=True)
+        if self._codec is not None:  # what is journaled has to pass it
+            keys = (None,) * len(keys)
+        texts = [json.dumps(n) for n in names]
+        rows = await self._rows("wake_runs", worker, ids, claims, keys, seqs, labels, texts)
+        return self._read_claims(rows)[0]
+
+    def _read_claims(self, rows: list[Any]) -> tuple[list[Claimed], float | None]:
         claimed: dict[UUID, Claimed] = {}
         again = None
         for row in rows:
@@ -226,11 +245,15 @@ class Store(EffectQueries):
         seen: dict[UUID, int],
         *,
         lead: bool,
+        trust_locks: bool,
+        lease: timedelta,
+        grace: timedelta,
     ) -> Any:
-        """Beat, try to lead, look for due runs and missed signals."""
+        """Beat, try to lead, look for due runs, missed signals and (leading) chores."""
         return await self._row(
-            "tick", worker, lock_class, queues, lanes, list(seen), list(seen.values()), lead
-        )
+            "tick", worker, lock_class, queues, lanes, list(seen), list(seen.values()), lead,
+            trust_locks, lease, grace,
+        )  # fmt: skip
 
     async def revoked_runs(self, worker: int) -> list[UUID]:
         """Return the runs that were taken from a worker and not yet dropped there."""
@@ -248,13 +271,16 @@ class Store(EffectQueries):
         lock_class: int | None,
         *,
         trust_locks: bool,
+        predecessor: int | None,
         lease: timedelta,
         grace: timedelta,
     ) -> Any:
         """Hand on the runs of workers that are gone, tell runs whose time is up; return in_office,
         ended, queues, told_workers, told_runs, finished and schedules_due.
         """
-        return await self._row("do_chores", worker, term, lock_class, trust_locks, lease, grace)
+        return await self._row(
+            "do_chores", worker, term, lock_class, trust_locks, predecessor, lease, grace
+        )
 
     async def resign(self, worker: int) -> None:
         """Leave the leader's office."""

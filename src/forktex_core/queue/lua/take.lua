@@ -17,18 +17,18 @@ local PATTERN = 'hnhhnhlhnh'
 local worker, room, place = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[5])
 if redis.call('EXISTS', key('z')) == 1 then return {} end
 local wishes = redis.call('EXISTS', key('x')) == 1
-local taken = {}
+local taken, dry = {}, {}
 
 local wished = 0
 
 -- Read up to n jobs; cancelled ones end here and leave their places to others.
 local read
 function read(lane, n)
-  if n < 1 or wished >= MOST_WISHED then return end
+  if n < 1 or dry[lane] or wished >= MOST_WISHED then return end
   local reply = redis.call('XREADGROUP', 'GROUP', GROUP, worker, 'COUNT', n, 'STREAMS', key(lane), '>')
-  if not reply then return end
-  local again = 0
-  for _, entry in ipairs(reply[1][2]) do
+  local entries, again = reply and reply[1][2] or {}, 0
+  dry[lane] = #entries < n and not wishes -- a job that is cancelled may hand its place to another one
+  for _, entry in ipairs(entries) do
     local message = entry[2][2]
     local id, name, options
     if wishes then id, name, options = decode(message) end

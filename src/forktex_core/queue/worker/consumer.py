@@ -263,13 +263,18 @@ class Consumer:
             self._finish(delivery, expired(delivery))
             return
         loop = asyncio.get_running_loop()
-        delivery.task = asyncio.Task(self._run(delivery), loop=loop, eager_start=True)
+        task = delivery.task = asyncio.Task(self._run(delivery), loop=loop, eager_start=True)
+        limit = delivery.definition.timeout if delivery.definition else None
+        if limit is not None and not task.done():
+            delivery.alarm = loop.call_later(limit, self._interrupt, delivery, "late")
 
     async def _run(self, delivery: Delivery) -> None:
         try:
             outcome = await self._runner.run(delivery)
         finally:
             self._slots.use(self.queue.name, -1)
+            if delivery.alarm is not None:
+                delivery.alarm.cancel()
         self._finish(delivery, outcome)
 
     def _finish(self, delivery: Delivery, outcome: Outcome) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 type Verb = Literal["s", "f", "c", "x", "r", "g"]
 type Claim = tuple[str, bytes]  # two streams may use one entry id
-type Reason = Literal["cancelled", "stopping", "lost"]
+type Reason = Literal["cancelled", "late", "stopping", "lost"]
 
 
 @dataclass(slots=True, eq=False)
@@ -29,6 +29,7 @@ class Delivery:
     definition: Definition | None
     admitted: bool = False
     task: "asyncio.Task[None] | None" = None
+    alarm: "asyncio.TimerHandle | None" = None
     interrupted: Reason | None = None
 
     @property

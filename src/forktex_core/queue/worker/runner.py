@@ -1,7 +1,11 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """Running one job: from its delivery to its outcome. Whatever the user's code raises becomes an
-outcome."""
+outcome.
+
+The time of an attempt is watched by whoever started its task (`Consumer`), and only of those that
+did not end at once: most jobs of a busy queue never need a timer.
+"""
 
 import asyncio
 import contextvars
@@ -41,6 +45,11 @@ class Runner:
     ) -> None:
         self._queue, self._state, self._threads = queue, state, threads
 
+    @property
+    def _bare(self) -> bool:
+        """Whether nothing is around the jobs."""
+        return not self._queue.layers and self._queue.tracing is None
+
     async def run(self, delivery: Delivery) -> Outcome:
         """The outcome of a delivery; nothing is raised but what ends the process."""
         try:
@@ -57,11 +66,7 @@ class Runner:
         context = JobContext(self._queue, delivery.message, self._state)
         running.set(context)
         try:
-            if definition.timeout is None:
-                value = await self._call(context, definition)
-            else:
-                async with asyncio.timeout(definition.timeout):
-                    value = await self._call(context, definition)
+            value = await self._call(context, definition)
             return succeeded(delivery, definition, context, value)
         except asyncio.CancelledError:
             return interrupted(delivery)
@@ -84,6 +89,8 @@ class Runner:
 
     async def _call(self, context: JobContext, definition: Definition) -> Any:
         args, kwargs = definition.arguments.decode(context.message.arguments)
+        if self._bare and definition.awaits:
+            return await definition.function(*args, **kwargs)
         body: Next = partial(self._body, definition, args, kwargs)
         for layer in reversed(self._queue.layers):
             body = partial(self._wrap, layer, context, body)
@@ -125,16 +132,19 @@ def succeeded(
 
 
 def interrupted(delivery: Delivery) -> Outcome:
-    """The outcome of a job whose task was cancelled: by a wish, by the worker's end, or by
-    itself."""
+    """The outcome of a job whose task was cancelled: by a wish, by its time, by the worker's end,
+    or by itself."""
+    definition = delivery.definition
     if delivery.interrupted == "cancelled":
         return Outcome(delivery, "c", delivery.wire, result='{"s":"cancelled"}')
-    if delivery.interrupted is not None:
+    if delivery.interrupted in ("stopping", "lost"):
         return Outcome(delivery, "g", delivery.wire)
-    error = RuntimeError("the job raised CancelledError though nobody cancelled it")
-    if delivery.definition is None:
+    error: Exception = RuntimeError("the job raised CancelledError though nobody cancelled it")
+    if definition is None:
         return failed(delivery, error)
-    return troubled(delivery, delivery.definition, error)
+    if delivery.interrupted == "late":
+        error = TimeoutError(f"it was not done in {definition.timeout:g} s")
+    return troubled(delivery, definition, error)
 
 
 def troubled(delivery: Delivery, definition: Definition, error: BaseException) -> Outcome:

@@ -20,7 +20,6 @@ from forktex_core.storage.credentials import AzureCredentials, CredentialSource
 from forktex_core.storage.errors import NotFound
 from forktex_core.storage.http import HttpChannel, Reply, Request
 from forktex_core.storage.objects import (
-    ALWAYS,
     Attributes,
     CommonPrefix,
     Condition,
@@ -88,13 +87,13 @@ class AzureBackend:
         reply = await self.send("PUT", key, headers=headers, body=body)
         return bare(reply.raise_for_refusal(bucket=self.bucket, key=key).headers.get("etag"))
 
-    async def begin(self, key: str, attributes: Attributes) -> "BlockUpload":
+    async def begin(self, key: str, attributes: Attributes, condition: Condition) -> "BlockUpload":
         """Begin to stage blocks."""
-        return BlockUpload(self, key, attributes)
+        return BlockUpload(self, key, attributes, condition)
 
-    async def resume(self, key: str, attributes: Attributes) -> "BlockUpload":
+    async def resume(self, key: str, attributes: Attributes, condition: Condition) -> "BlockUpload":
         """Stage what is not staged already."""
-        upload = BlockUpload(self, key, attributes)
+        upload = BlockUpload(self, key, attributes, condition)
         await upload.look()
         return upload
 
@@ -277,10 +276,12 @@ class AzureBackend:
 class BlockUpload:
     """Blocks that become a blob when their list is committed."""
 
-    def __init__(self, backend: AzureBackend, key: str, attributes: Attributes) -> None:
+    def __init__(
+        self, backend: AzureBackend, key: str, attributes: Attributes, condition: Condition
+    ) -> None:
         self._backend = backend
         self._key = key
-        self._attributes = attributes
+        self._attributes, self._condition = attributes, condition
         self._there: set[str] = set()
         self._blocks: dict[int, str] = {}
 
@@ -305,7 +306,7 @@ class BlockUpload:
             reply.raise_for_refusal(bucket=self._backend.bucket, key=self._key)
         self._blocks[number] = block
 
-    async def complete(self, condition: Condition = ALWAYS) -> str | None:
+    async def complete(self) -> str | None:
         """Commit the blocks in the order of their numbers."""
         root = ET.Element("BlockList")
         for _, block in sorted(self._blocks.items()):
@@ -313,7 +314,7 @@ class BlockUpload:
         body = ET.tostring(root)
         headers = {
             **_attribute_headers(self._attributes),
-            **_condition_headers(condition),
+            **_condition_headers(self._condition),
             **await _md5(body),
         }
         reply = await self._backend.send(

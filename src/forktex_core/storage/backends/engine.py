@@ -11,6 +11,7 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from datetime import timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import obstore
@@ -86,14 +87,22 @@ def retry_config(transport: Transport) -> Any:
 
 
 class EngineDownload:
-    """An answer of the engine whose body is still to come."""
+    """An answer of the engine whose body is still to come.
 
-    def __init__(self, result: "obstore.GetResult", info: ObjectInfo, bucket: str) -> None:
+    What the engine knows besides is gone with the body, and costs more to ask for than a small
+    body: it is asked for when it is wanted, before.
+    """
+
+    def __init__(self, result: "obstore.GetResult", bucket: str, key: str) -> None:
         self._result = result
-        self._bucket = bucket
-        self.info = info
+        self._bucket, self._key = bucket, key
         self.start, stop = result.range
         self.length = stop - self.start
+
+    @cached_property
+    def info(self) -> ObjectInfo:
+        """The object."""
+        return _info(self._result)
 
     async def read(self) -> bytes:
         """Return the whole body."""
@@ -121,21 +130,19 @@ class EngineDownload:
 
     def _broken(self, exc: Exception) -> StorageError:
         """The engine has tried to go on with the body where it broke off, of the same version."""
-        error = translate(exc, bucket=self._bucket, key=self.info.key)
+        error = translate(exc, bucket=self._bucket, key=self._key)
         if type(error) is not StorageUnavailable:
             return error
         return TruncatedBody(
-            f"The body of {self.info.key!r} broke off. {error}",
-            bucket=self._bucket,
-            key=self.info.key,
+            f"The body of {self._key!r} broke off. {error}", bucket=self._bucket, key=self._key
         )
 
     def _check(self, received: int) -> None:
         if received != self.length:
             raise TruncatedBody(
-                f"Got {received} of {self.length} bytes of {self.info.key!r}.",
+                f"Got {received} of {self.length} bytes of {self._key!r}.",
                 bucket=self._bucket,
-                key=self.info.key,
+                key=self._key,
             )
 
 
@@ -180,7 +187,7 @@ class Engine:
         if etag is not None:
             options["if_match"] = f'"{etag}"'
         result = await self._request(key, options)
-        return EngineDownload(result, _info(result), self._bucket)
+        return EngineDownload(result, self._bucket, key)
 
     async def head(self, key: str) -> ObjectInfo:
         """Return what is known about an object."""

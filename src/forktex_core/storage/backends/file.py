@@ -79,14 +79,14 @@ class FileBackend:
         """Store an object."""
         return await asyncio.to_thread(self.folder.write, key, body, attributes, condition)
 
-    async def begin(self, key: str, attributes: Attributes) -> "FileUpload":
+    async def begin(self, key: str, attributes: Attributes, condition: Condition) -> "FileUpload":
         """Begin to collect parts."""
-        return await asyncio.to_thread(FileUpload, self.folder, key, attributes)
+        return await asyncio.to_thread(FileUpload, self.folder, key, attributes, condition)
 
-    async def resume(self, key: str, attributes: Attributes) -> "FileUpload":
+    async def resume(self, key: str, attributes: Attributes, condition: Condition) -> "FileUpload":
         """Collect parts where the last upload was left."""
         found = await newest(self.pending_uploads(key), key)
-        return await asyncio.to_thread(FileUpload, self.folder, key, attributes, found)
+        return await asyncio.to_thread(FileUpload, self.folder, key, attributes, condition, found)
 
     async def get(
         self, key: str, *, start: int = 0, end: int | None = None, etag: str | None = None
@@ -191,11 +191,17 @@ class FileUpload:
     """Parts as files, joined at the end."""
 
     def __init__(
-        self, folder: Folder, key: str, attributes: Attributes, found: str | None = None
+        self,
+        folder: Folder,
+        key: str,
+        attributes: Attributes,
+        condition: Condition,
+        found: str | None = None,
     ) -> None:
         folder.require(key)
         folder.file(key)
-        self._folder, self._key, self._attributes = folder, key, attributes
+        self._folder, self._key = folder, key
+        self._attributes, self._condition = attributes, condition
         self._path = folder.path / OWN / "uploads" / (found or secrets.token_hex(8))
         self._numbers: set[int] = set()
         if found is not None:
@@ -212,18 +218,18 @@ class FileUpload:
     def _part(self, number: int) -> Path:
         return self._path / f"{number:07d}.part"
 
-    async def complete(self, condition: Condition) -> str | None:
+    async def complete(self) -> str | None:
         """Join the parts and make them the object."""
-        return await asyncio.to_thread(self._join, condition)
+        return await asyncio.to_thread(self._join)
 
-    def _join(self, condition: Condition) -> str:
+    def _join(self) -> str:
         scratch = self._folder.scratch()
         with scratch.open("wb") as joined:
             for number in sorted(self._numbers):
                 with self._part(number).open("rb") as file:
                     shutil.copyfileobj(file, joined, 1024 * 1024)
         etag = self._folder.hash(scratch)
-        self._folder.publish(self._key, scratch, etag, self._attributes, condition)
+        self._folder.publish(self._key, scratch, etag, self._attributes, self._condition)
         shutil.rmtree(self._path, ignore_errors=True)
         return etag
 

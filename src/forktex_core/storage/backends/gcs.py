@@ -1,11 +1,18 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""Google Cloud Storage over its XML API, with a service account's key or a bearer token."""
+"""Google Cloud Storage over its XML API, with a service account's key or a bearer token.
+
+Conditions are on generations, which ETags are looked up for. Google refuses them for uploads in
+parts (https://cloud.google.com/storage/docs/multipart-uploads), so that such an upload makes an
+object of another name first, ``.upload-…`` beside its key, which is copied to the key under the
+condition and deleted. A process that is killed in between leaves that object.
+"""
 
 import base64
 import hashlib
 import json
 import re
+import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -31,9 +38,9 @@ from forktex_core.storage.transport import Transport
 from . import xml_upload
 from .address import Address
 from .engine import Engine, EngineDownload, bare, client_options, retry_config
-from .protocol import Backend, Body, LinkRequest, PartLimits, SignedURL, unsupported
+from .protocol import Backend, Body, LinkRequest, PartLimits, SignedURL, Upload, unsupported
 from .s3 import MIB, anonymous_read, form
-from .xml_upload import XmlUpload, off_loop
+from .xml_upload import XmlUpload, off_loop, parsed
 
 if TYPE_CHECKING:
     from obstore.store import GCSStore
@@ -44,9 +51,7 @@ _REQUEST_SECONDS = 900
 
 
 class GCSBackend:
-    """One bucket of Google Cloud Storage. Conditions are on generations, which ETags are looked up
-    for.
-    """
+    """One bucket of Google Cloud Storage."""
 
     scheme = "gs"
     parts = PartLimits(smallest=5 * MIB, largest=5 * 1024 * MIB, count=10_000)
@@ -97,21 +102,34 @@ class GCSBackend:
             )
         return {"x-goog-if-generation-match": info.version}
 
-    async def begin(self, key: str, attributes: Attributes) -> XmlUpload:
+    async def begin(self, key: str, attributes: Attributes, condition: Condition) -> Upload:
         """Begin a multipart upload whose parts carry their MD5."""
+        name = f"{_aside(key)}{secrets.token_hex(8)}" if condition.is_set else key
         upload_id = await xml_upload.begin(
-            self._send, bucket=self.bucket, key=key, headers=_attribute_headers(attributes)
+            self._send, bucket=self.bucket, key=name, headers=_attribute_headers(attributes)
         )
-        return self._upload(key, upload_id)
+        return self._publishing(self._upload(name, upload_id), name, key, condition)
 
-    async def resume(self, key: str, attributes: Attributes) -> XmlUpload:
+    async def resume(self, key: str, attributes: Attributes, condition: Condition) -> Upload:
         """Go on with the upload that was begun last, or begin one."""
-        found = await xml_upload.newest(self.pending_uploads(key), key)
-        if found is None:
-            return await self.begin(key, attributes)
-        upload = self._upload(key, found)
+        uploads = self.pending_uploads(_aside(key) if condition.is_set else key)
+        found = [begun async for begun in uploads if condition.is_set or begun.key == key]
+        if not found:
+            return await self.begin(key, attributes, condition)
+        last = max(found, key=lambda begun: begun.started)
+        upload = self._upload(last.key, last.upload_id)
         await upload.look()
-        return upload
+        return self._publishing(upload, last.key, key, condition)
+
+    def _publishing(self, upload: XmlUpload, name: str, key: str, condition: Condition) -> "Upload":
+        return upload if name == key else ConditionalUpload(self, upload, name, key, condition)
+
+    async def publish(self, name: str, key: str, condition: Condition) -> str | None:
+        """Copy an object to its key under a condition; return the ETag."""
+        source = encode_path(f"{self.bucket}/{name}")
+        headers = {"x-goog-copy-source": source, **await self._conditions(key, condition)}
+        reply = await self._send("PUT", key, headers=headers)
+        return bare(parsed(reply, bucket=self.bucket, key=key).findtext("{*}ETag"))
 
     def _upload(self, key: str, upload_id: str) -> XmlUpload:
         return XmlUpload(
@@ -120,7 +138,7 @@ class GCSBackend:
             key=key,
             upload_id=upload_id,
             checksums=False,
-            conditions=lambda condition: self._conditions(key, condition),
+            conditions={},
             current_etag=self._current_etag,
         )
 
@@ -304,6 +322,35 @@ class GCSBackend:
 
     async def close(self) -> None:
         """Nothing of its own is open."""
+
+
+class ConditionalUpload:
+    """Parts of an object of another name, which becomes the object under a condition."""
+
+    def __init__(
+        self, backend: GCSBackend, parts: XmlUpload, name: str, key: str, condition: Condition
+    ) -> None:
+        self._backend, self._parts = backend, parts
+        self._name, self._key, self._condition = name, key, condition
+        self.part = parts.part
+
+    async def complete(self) -> str | None:
+        """Make the other object, copy it, delete it."""
+        await self._parts.complete()
+        etag = await self._backend.publish(self._name, self._key, self._condition)
+        await self._backend.delete([self._name])
+        return etag
+
+    async def abort(self) -> None:
+        """Discard the parts, and what was made of them."""
+        await self._parts.abort()
+        await self._backend.delete([self._name])
+
+
+def _aside(key: str) -> str:
+    """Return how the names of conditional uploads of a key begin."""
+    folder, slash, _ = key.rpartition("/")
+    return f"{folder}{slash}.upload-{hashlib.sha256(key.encode()).hexdigest()[:16]}-"
 
 
 def _attribute_headers(attributes: Attributes) -> dict[str, str]:

@@ -101,16 +101,18 @@ class MemoryBackend:
         objects[key] = Stored(new_info(key, len(content), etag, attributes), content)
         return etag
 
-    async def begin(self, key: str, attributes: Attributes) -> "MemoryUpload":
+    async def begin(self, key: str, attributes: Attributes, condition: Condition) -> "MemoryUpload":
         """Begin to collect parts."""
         self._objects(key)
-        return MemoryUpload(self, key, attributes)
+        return MemoryUpload(self, key, attributes, condition)
 
-    async def resume(self, key: str, attributes: Attributes) -> "MemoryUpload":
+    async def resume(
+        self, key: str, attributes: Attributes, condition: Condition
+    ) -> "MemoryUpload":
         """Begin anew, in the place of what was begun before: nothing is saved by keeping parts."""
         for pending in [found for found in self.uploads.values() if found.key == key]:
             await self.abort_upload(pending)
-        return await self.begin(key, attributes)
+        return await self.begin(key, attributes, condition)
 
     async def get(
         self, key: str, *, start: int = 0, end: int | None = None, etag: str | None = None
@@ -206,9 +208,11 @@ class MemoryBackend:
 class MemoryUpload:
     """Parts on their way to an object."""
 
-    def __init__(self, backend: MemoryBackend, key: str, attributes: Attributes) -> None:
+    def __init__(
+        self, backend: MemoryBackend, key: str, attributes: Attributes, condition: Condition
+    ) -> None:
         self._backend = backend
-        self._key, self._attributes = key, attributes
+        self._key, self._attributes, self._condition = key, attributes, condition
         self._parts: dict[int, bytes] = {}
         self._id = secrets.token_hex(8)
         backend.uploads[self._id] = PendingUpload(key, self._id, datetime.now(UTC))
@@ -217,10 +221,10 @@ class MemoryUpload:
         """Keep one part."""
         self._parts[number] = bytes(data)
 
-    async def complete(self, condition: Condition) -> str | None:
+    async def complete(self) -> str | None:
         """Make the object."""
         body = b"".join(self._parts[number] for number in sorted(self._parts))
-        etag = await self._backend.put(self._key, body, self._attributes, condition)
+        etag = await self._backend.put(self._key, body, self._attributes, self._condition)
         self._backend.uploads.pop(self._id, None)
         return etag
 

@@ -40,8 +40,8 @@ class Upload(Protocol):
     async def part(self, number: int, data: Body) -> None:
         """Store one part (numbers from 1, any order, at the same time)."""
 
-    async def complete(self, condition: Condition) -> str | None:
-        """Make the object of all parts; return its ETag."""
+    async def complete(self) -> str | None:
+        """Make the object of all parts, if its condition holds; return its ETag."""
 
     async def abort(self) -> None:
         """Discard all parts; also right after a failed ``complete``."""
@@ -52,7 +52,7 @@ class Download(Protocol):
 
     @property
     def info(self) -> ObjectInfo:
-        """The object."""
+        """The object; to be asked for before its bytes."""
 
     @property
     def start(self) -> int:
@@ -149,10 +149,10 @@ class Backend(Protocol):
     ) -> str | None:
         """Store an object in one request, verified by a digest; return its ETag."""
 
-    async def begin(self, key: str, attributes: Attributes) -> Upload:
-        """Begin a multipart upload."""
+    async def begin(self, key: str, attributes: Attributes, condition: Condition) -> Upload:
+        """Begin a multipart upload, whose completion the condition is about."""
 
-    async def resume(self, key: str, attributes: Attributes) -> Upload:
+    async def resume(self, key: str, attributes: Attributes, condition: Condition) -> Upload:
         """Go on with the upload of this key that was begun last and never ended, else begin one.
 
         A part that the store has already, with these bytes, is not sent again.

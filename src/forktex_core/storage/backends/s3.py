@@ -17,6 +17,7 @@ from forktex_core.storage.credentials import CredentialSource, S3Credentials
 from forktex_core.storage.errors import NotFound, StorageError
 from forktex_core.storage.http import HttpChannel, Reply, Request
 from forktex_core.storage.objects import (
+    ALWAYS,
     Attributes,
     CommonPrefix,
     Condition,
@@ -85,33 +86,33 @@ class S3Backend:
         await self._require_bucket(key)
         return await self._engine.put(key, body, attributes, condition)
 
-    async def begin(self, key: str, attributes: Attributes) -> XmlUpload:
+    async def begin(self, key: str, attributes: Attributes, condition: Condition) -> XmlUpload:
         """Begin a multipart upload whose parts carry their SHA-256."""
         await self._require_bucket(key)
         headers = {name.lower(): value for name, value in attributes.headers().items()}
         headers |= {f"x-amz-meta-{name}": value for name, value in attributes.metadata.items()}
         headers["x-amz-checksum-algorithm"] = "SHA256"
         upload_id = await xml_upload.begin(self._send, bucket=self.bucket, key=key, headers=headers)
-        return self._upload(key, upload_id)
+        return self._upload(key, upload_id, condition)
 
-    async def resume(self, key: str, attributes: Attributes) -> XmlUpload:
+    async def resume(self, key: str, attributes: Attributes, condition: Condition) -> XmlUpload:
         """Go on with the upload that was begun last, or begin one."""
         await self._require_bucket(key)
         found = await xml_upload.newest(self.pending_uploads(key), key)
         if found is None:
-            return await self.begin(key, attributes)
-        upload = self._upload(key, found)
+            return await self.begin(key, attributes, condition)
+        upload = self._upload(key, found, condition)
         await upload.look()
         return upload
 
-    def _upload(self, key: str, upload_id: str) -> XmlUpload:
+    def _upload(self, key: str, upload_id: str, condition: Condition = ALWAYS) -> XmlUpload:
         return XmlUpload(
             self._send,
             bucket=self.bucket,
             key=key,
             upload_id=upload_id,
             checksums=True,
-            conditions=_condition_headers,
+            conditions=_condition_headers(condition),
             current_etag=self._current_etag,
         )
 
@@ -345,7 +346,7 @@ def _hex_digest(body: Body) -> str:
     return sha256(body).hexdigest()
 
 
-async def _condition_headers(condition: Condition) -> dict[str, str]:
+def _condition_headers(condition: Condition) -> dict[str, str]:
     if condition.create:
         return {"if-none-match": "*"}
     return {"if-match": f'"{condition.etag}"'} if condition.is_set else {}

@@ -26,7 +26,7 @@ from xml.etree import ElementTree as ET
 
 from forktex_core.storage.errors import NotFound, StorageError, StorageUnavailable
 from forktex_core.storage.http import Reply
-from forktex_core.storage.objects import Condition, PendingUpload
+from forktex_core.storage.objects import PendingUpload
 
 from .engine import bare
 from .protocol import Body
@@ -52,7 +52,7 @@ class Send(Protocol):
 
 
 class XmlUpload:
-    """One multipart upload; ``conditions`` turns a condition into headers of the provider."""
+    """One multipart upload; ``conditions`` are headers of the provider for its completion."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class XmlUpload:
         key: str,
         upload_id: str,
         checksums: bool,
-        conditions: Callable[[Condition], Awaitable[Mapping[str, str]]],
+        conditions: Mapping[str, str],
         current_etag: Callable[[str], Awaitable[str | None]],
     ) -> None:
         self._send = send
@@ -106,11 +106,10 @@ class XmlUpload:
         reply.raise_for_refusal(bucket=self._bucket, key=self._key)
         self._parts[number] = (bare(reply.headers.get("etag")) or "", checksum)
 
-    async def complete(self, condition: Condition) -> str | None:
+    async def complete(self) -> str | None:
         """Make the object; a lost answer is looked up."""
-        conditions = await self._conditions(condition)
         reply = await self._send(
-            "POST", self._key, parameters=self._id, headers=conditions, body=self._document()
+            "POST", self._key, parameters=self._id, headers=self._conditions, body=self._document()
         )
         try:
             reply.raise_for_refusal(bucket=self._bucket, key=self._key)

@@ -52,6 +52,7 @@ CREATE TABLE {schema}.run (
                     ('pending', 'running', 'waiting', 'paused', 'succeeded', 'failed', 'cancelled')),
     due_at          timestamptz,
     worker_id       bigint,
+    warm_by         bigint,                              -- the worker that parked it last, and may have it in memory
     claim           integer NOT NULL DEFAULT 0,
     signal_seq      bigint NOT NULL DEFAULT 0,
     input           json,
@@ -71,6 +72,8 @@ CREATE TABLE {schema}.run (
     origin          uuid,                                -- a fork draws the random numbers of the run it came from
     timeout         interval,
     due_when_resumed timestamptz,
+    paused_at       timestamptz,
+    paused_by       text,                                -- who paused it last, as the caller of pause() said
     created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
     started_at      timestamptz,
     claimed_at      timestamptz,
@@ -90,7 +93,7 @@ CREATE INDEX run_parent ON {schema}.run (parent_id) WHERE parent_id IS NOT NULL;
 CREATE UNIQUE INDEX run_idempotency ON {schema}.run (workflow, idempotency_key) WHERE idempotency_key IS NOT NULL;
 CREATE UNIQUE INDEX run_deduplication ON {schema}.run (queue, deduplication_key)
 WHERE deduplication_key IS NOT NULL AND finished_at IS NULL;
-CREATE INDEX run_finished ON {schema}.run (workflow, status, finished_at) WHERE finished_at IS NOT NULL;
+CREATE INDEX run_finished ON {schema}.run (workflow, status, queue, finished_at) WHERE finished_at IS NOT NULL;
 
 -- The second wall behind transitions.py: the same table of legal changes, which no UPDATE gets past.
 CREATE FUNCTION {schema}.refuse_transition() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -2,7 +2,7 @@
 -- SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 
 -- The one place that puts a signal into a run's inbox: numbered under the run's row lock, so numbers follow commits.
--- Returns what became of it and the worker to tell, if one holds the run now.
+-- Returns what became of it and the worker to tell, if one holds the run now, or has it in memory.
 CREATE FUNCTION {schema}.send_signal(p_run uuid, p_name text, p_payload text, p_key text,
                                      OUT outcome text, OUT status text, OUT worker_id bigint, OUT queue text)
 LANGUAGE plpgsql AS $$
@@ -10,13 +10,13 @@ LANGUAGE plpgsql AS $$
 DECLARE
     r record;
 BEGIN
-    SELECT x.status, x.worker_id, x.queue, x.signal_seq INTO r FROM {schema}.run x WHERE x.id = p_run FOR NO KEY UPDATE;
+    SELECT x.status, x.worker_id, x.warm_by, x.queue, x.signal_seq INTO r FROM {schema}.run x WHERE x.id = p_run FOR NO KEY UPDATE;
     IF NOT FOUND THEN
         outcome := 'unknown';
         RETURN;
     END IF;
     status := r.status;
-    worker_id := r.worker_id;
+    worker_id := coalesce(r.worker_id, {schema}.waker(r.status, r.warm_by));
     queue := r.queue;
     IF r.status IN ('succeeded', 'failed', 'cancelled') THEN
         outcome := 'finished';

@@ -17,7 +17,8 @@ BEGIN
         SELECT r.id, r.claim, r.signal_seq FROM {schema}.run r
         WHERE r.id = ANY (p_runs) AND r.worker_id = p_worker ORDER BY r.id FOR NO KEY UPDATE
     ), parked AS (
-        UPDATE {schema}.run r SET status = 'waiting', worker_id = NULL, due_at = a.due, waiting_for = a.waiting_for
+        UPDATE {schema}.run r SET status = 'waiting', worker_id = NULL, warm_by = p_worker, due_at = a.due,
+               waiting_for = a.waiting_for
         FROM held h JOIN asked a ON a.id = h.id AND a.claim = h.claim AND a.seen = h.signal_seq
         WHERE r.id = h.id RETURNING r.id
     )

@@ -2,16 +2,18 @@
 -- SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 
 -- What an idle worker asks once a second, in one statement: am I alive, do I lead, is anything due now or soon, which of my
--- runs got signals that no notification told me of, and which were taken from me?
+-- runs got signals that no notification told me of, and which were taken from me? A leader also learns when there is something
+-- to do for it (chores_at), so that an idle one asks nothing else; a new one, whose session's end made room for it (predecessor).
 --
 -- The leader's row is the authority. Its lock is the fast way to learn of a death: when the one in office is known to hold
 -- it and somebody else can take it, that session is gone. A leader that has not been seen for some seconds is replaced in
 -- any case: a frozen one that keeps its lock, and one behind a pooler, where there is no lock (p_lock_class is null).
 CREATE FUNCTION {schema}.tick(p_worker bigint, p_lock_class integer, p_queues text[], p_lanes text[],
                               p_runs uuid[], p_seen bigint[], p_lead boolean,
+                              p_trust_locks boolean, p_lease interval, p_grace interval,
                               OUT alive boolean, OUT term bigint, OUT now timestamptz, OUT next_due timestamptz,
-                              OUT stale uuid[], OUT revoked uuid[])
-LANGUAGE plpgsql SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+                              OUT stale uuid[], OUT revoked uuid[], OUT chores_at timestamptz, OUT predecessor bigint)
+LANGUAGE plpgsql SET enable_seqscan = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
     office record;
@@ -35,6 +37,12 @@ BEGIN
             UPDATE {schema}.leader l SET term = l.term + 1, worker_id = p_worker, elected_at = clock_timestamp(),
                    seen_at = clock_timestamp(), locked = p_lock_class IS NOT NULL AND pg_try_advisory_lock(p_lock_class, 0)
             WHERE l.term = office.term RETURNING l.term INTO term;
+            IF FOUND AND office.locked AND p_lock_class IS NOT NULL AND pg_try_advisory_lock(p_lock_class, 0) THEN
+                predecessor := office.worker_id;
+            END IF;
+        END IF;
+        IF term IS NOT NULL THEN
+            chores_at := {schema}.next_chore(p_worker, p_lock_class, p_trust_locks, p_lease, p_grace);
         END IF;
     END IF;
     SELECT min(d.due_at) INTO next_due FROM (
@@ -62,12 +70,44 @@ BEGIN
     JOIN {schema}.run r ON r.id = a.id AND r.worker_id = p_worker AND r.signal_seq > a.seen;
 END $$;
 
--- The leader's chores, all in one statement, fenced by its term. Hands on the runs of workers that are gone. Absence of the
--- session lock counts only when p_trust_locks (the leader has been in office long enough for the living to reconnect) and,
--- for a worker that is older than the server's last start, some time (p_grace) after that start. A heartbeat older than
--- the lease counts always. Tells runs whose time is up, and says whether a schedule is due.
+-- The workers that are gone, but for the one that asks. Absence of the session lock counts only when p_trust_locks (the leader
+-- has been in office long enough for the living to reconnect; of its predecessor it counts at once) and, for a worker that is
+-- older than the server's last start, some time (p_grace) after that start. A heartbeat older than the lease counts always.
+CREATE FUNCTION {schema}.gone_workers(p_worker bigint, p_lock_class integer, p_trust_locks boolean, p_predecessor bigint,
+                                      p_lease interval, p_grace interval) RETURNS bigint[]
+LANGUAGE plpgsql SET enable_seqscan = off AS $$
+BEGIN
+    RETURN ARRAY(
+        SELECT w.id FROM {schema}.worker w WHERE w.ended_at IS NULL AND w.id <> p_worker AND (
+            w.heartbeat_at < clock_timestamp() - p_lease
+            OR ((p_trust_locks OR w.id = p_predecessor) AND w.session_lock
+                AND (w.started_at > pg_postmaster_start_time()
+                     OR clock_timestamp() > pg_postmaster_start_time() + p_grace)
+                AND NOT EXISTS (
+                SELECT 1 FROM pg_locks k WHERE k.locktype = 'advisory' AND k.granted AND k.objsubid = 2
+                  AND k.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+                  AND k.classid = p_lock_class::oid AND k.objid = (w.id % 2147483647)::oid)))
+        ORDER BY w.id);
+END $$;
+
+-- When there is something for do_chores to do: now, at a moment to come, or (null) not that anybody knew of it. Locks nothing.
+CREATE FUNCTION {schema}.next_chore(p_worker bigint, p_lock_class integer, p_trust_locks boolean, p_lease interval,
+                                    p_grace interval) RETURNS timestamptz
+LANGUAGE plpgsql SET enable_seqscan = off AS $$
+BEGIN
+    IF cardinality({schema}.gone_workers(p_worker, p_lock_class, p_trust_locks, NULL, p_lease, p_grace)) > 0
+       OR cardinality({schema}.scheduled_runs_in_turn()) > 0 THEN
+        RETURN clock_timestamp();
+    END IF;
+    RETURN least((SELECT min(r.deadline_at) FROM {schema}.run r WHERE r.deadline_at IS NOT NULL AND r.finished_at IS NULL),
+                 (SELECT min(s.next_at) FROM {schema}.schedule s WHERE NOT s.paused));
+END $$;
+
+-- The leader's chores, all in one statement, fenced by its term. Hands on the runs of workers that are gone, tells runs whose
+-- time is up, and says whether a schedule is due.
 CREATE FUNCTION {schema}.do_chores(p_worker bigint, p_term bigint, p_lock_class integer, p_trust_locks boolean,
-                                   p_lease interval, p_grace interval, OUT in_office boolean, OUT ended bigint[],
+                                   p_predecessor bigint, p_lease interval, p_grace interval,
+                                   OUT in_office boolean, OUT ended bigint[],
                                    OUT queues text[], OUT told_workers bigint[], OUT told_runs uuid[], OUT finished uuid[],
                                    OUT schedules_due boolean)
 LANGUAGE plpgsql SET enable_seqscan = off AS $$
@@ -84,17 +124,7 @@ BEGIN
     IF NOT in_office THEN
         RETURN;
     END IF;
-    FOR gone IN
-        SELECT w.id FROM {schema}.worker w WHERE w.ended_at IS NULL AND w.id <> p_worker AND (
-            w.heartbeat_at < clock_timestamp() - p_lease
-            OR (p_trust_locks AND w.session_lock
-                AND (w.started_at > pg_postmaster_start_time()
-                     OR clock_timestamp() > pg_postmaster_start_time() + p_grace)
-                AND NOT EXISTS (
-                SELECT 1 FROM pg_locks k WHERE k.locktype = 'advisory' AND k.granted AND k.objsubid = 2
-                  AND k.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
-                  AND k.classid = p_lock_class::oid AND k.objid = (w.id % 2147483647)::oid)))
-        ORDER BY w.id
+    FOREACH gone IN ARRAY {schema}.gone_workers(p_worker, p_lock_class, p_trust_locks, p_predecessor, p_lease, p_grace)
     LOOP
         SELECT {schema}.end_worker(gone, 'gone') INTO touched;
         ended := ended || gone;

@@ -69,7 +69,7 @@ BEGIN
     UPDATE {schema}.run r SET signal_seq = r.signal_seq + t.n, due_at = CASE WHEN r.status = 'waiting'
            THEN least(r.due_at, clock_timestamp()) ELSE r.due_at END
     FROM (SELECT s.run_id, count(*) AS n FROM added s GROUP BY s.run_id) t
-    WHERE r.id = t.run_id RETURNING 'w', r.id, r.worker_id, r.queue;
+    WHERE r.id = t.run_id RETURNING 'w', r.id, coalesce(r.worker_id, {schema}.waker(r.status, r.warm_by)), r.queue;
 END $$;
 
 -- The fenced append for entries that have effects: signals taken, runs started, signals sent, values published. An effect

@@ -28,7 +28,7 @@ CREATE FUNCTION {schema}.revoke_run(p_run uuid, p_worker bigint) RETURNS void LA
     UPDATE {schema}.worker SET revoked = revoked || p_run WHERE id = p_worker AND ended_at IS NULL;
 $$;
 
-CREATE FUNCTION {schema}.pause_run(p_run uuid, OUT outcome text, OUT status text, OUT held_by bigint)
+CREATE FUNCTION {schema}.pause_run(p_run uuid, p_by text, OUT outcome text, OUT status text, OUT held_by bigint)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 BEGIN
@@ -42,7 +42,7 @@ BEGIN
         RETURN;
     END IF;
     PERFORM {schema}.revoke_run(p_run, held_by);
-    UPDATE {schema}.run r SET status = 'paused', worker_id = NULL, due_at = NULL,
+    UPDATE {schema}.run r SET status = 'paused', worker_id = NULL, due_at = NULL, paused_at = clock_timestamp(), paused_by = p_by,
            due_when_resumed = CASE WHEN r.started_at IS NULL THEN r.due_at END WHERE r.id = p_run;
     outcome := 'done';
 END $$;

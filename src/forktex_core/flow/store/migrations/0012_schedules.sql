@@ -97,20 +97,24 @@ BEGIN
     RETURN v_outcomes;
 END $$;
 
--- Lets the first of the runs that wait for the one before them go, when that one has ended.
-CREATE FUNCTION {schema}.release_scheduled_runs() RETURNS text[] LANGUAGE plpgsql AS $$
-DECLARE
-    v_queues text[];
+-- The runs that waited for the one before them, which has ended.
+CREATE FUNCTION {schema}.scheduled_runs_in_turn() RETURNS uuid[] LANGUAGE plpgsql AS $$
 BEGIN
-    WITH first AS (
-        SELECT f.* FROM {schema}.schedule s CROSS JOIN LATERAL (
+    RETURN ARRAY(SELECT f.id FROM {schema}.schedule s CROSS JOIN LATERAL (
             SELECT r.id, r.status, r.due_at, r.started_at FROM {schema}.run r
             WHERE r.schedule = s.name AND r.finished_at IS NULL ORDER BY r.id LIMIT 1) f
-        WHERE s.overlap = 'queue'
-    ), freed AS (
+        WHERE s.overlap = 'queue' AND f.status = 'waiting' AND f.due_at IS NULL AND f.started_at IS NULL);
+END $$;
+
+-- Lets them go.
+CREATE FUNCTION {schema}.release_scheduled_runs() RETURNS text[] LANGUAGE plpgsql AS $$
+DECLARE
+    v_turn uuid[] := {schema}.scheduled_runs_in_turn();
+    v_queues text[];
+BEGIN
+    WITH freed AS (
         UPDATE {schema}.run r SET status = 'pending', due_at = clock_timestamp(), waiting_for = NULL
-        FROM first f WHERE r.id = f.id AND f.status = 'waiting' AND f.due_at IS NULL AND f.started_at IS NULL
-          AND r.status = 'waiting'
+        WHERE r.id = ANY (v_turn) AND r.status = 'waiting' AND r.due_at IS NULL AND r.started_at IS NULL
         RETURNING r.queue
     ) SELECT array_agg(DISTINCT f.queue) INTO v_queues FROM freed f;
     RETURN coalesce(v_queues, '{}');

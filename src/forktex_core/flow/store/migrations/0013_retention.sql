@@ -9,7 +9,7 @@ CREATE TABLE {schema}.retention (
     export     boolean NOT NULL
 );
 
--- What a rule has outlived, oldest first: one index probe for each workflow and status. A run that belongs to an unfinished
+-- What a rule has outlived, oldest first: one index probe for each workflow, status and queue. A run that belongs to an unfinished
 -- parent stays, for the parent may still be set back. A batch ends where its journals would get large.
 CREATE FUNCTION {schema}.outlived_runs(p_rule text, p_most integer, p_most_entries integer) RETURNS uuid[]
 LANGUAGE plpgsql STABLE SET enable_seqscan = off SET enable_bitmapscan = off AS $$
@@ -23,9 +23,18 @@ BEGIN
                 SELECT c.id, row_number() OVER (ORDER BY c.finished_at, c.id) AS rank FROM (
                     SELECT coalesce(rule.workflow, d.workflow) AS workflow FROM {schema}.definition d GROUP BY 1) w
                 CROSS JOIN unnest(rule.statuses) s(status)
+                CROSS JOIN LATERAL (  -- the queues that there are: a probe for each
+                    WITH RECURSIVE there AS (
+                        SELECT (SELECT min(r.queue) FROM {schema}.run r WHERE r.workflow = w.workflow AND r.status = s.status
+                                  AND r.finished_at IS NOT NULL) AS queue
+                        UNION ALL
+                        SELECT (SELECT min(r.queue) FROM {schema}.run r WHERE r.workflow = w.workflow AND r.status = s.status
+                                  AND r.finished_at IS NOT NULL AND r.queue > t.queue)
+                        FROM there t WHERE t.queue IS NOT NULL
+                    ) SELECT t.queue FROM there t WHERE t.queue IS NOT NULL) q
                 CROSS JOIN LATERAL (
                     SELECT r.id, r.finished_at FROM {schema}.run r
-                    WHERE r.workflow = w.workflow AND r.status = s.status
+                    WHERE r.workflow = w.workflow AND r.status = s.status AND r.queue = q.queue
                       AND r.finished_at <= clock_timestamp() - rule.older_than AND NOT EXISTS (
                           SELECT 1 FROM {schema}.run p WHERE p.id = r.parent_id AND p.finished_at IS NULL)
                     ORDER BY r.finished_at LIMIT p_most) c

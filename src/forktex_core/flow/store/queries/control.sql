@@ -2,7 +2,7 @@
 -- SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 
 -- name: pause_run
-SELECT * FROM {schema}.pause_run($1)
+SELECT * FROM {schema}.pause_run($1, $2)
 
 -- name: resume_run
 SELECT * FROM {schema}.resume_run($1)

@@ -69,6 +69,10 @@ SELECT id, workflow, version, lane, queue, status, claim, error::text AS error F
 -- Due runs, their journals and their signals, in one round trip.
 SELECT * FROM {schema}.claim_runs($1, $2, $3, $4, $5, $6)
 
+-- name: wake_runs
+-- Parked runs that a worker has in memory, and what came for them: claimed, and taken where the run waits for nothing else.
+SELECT * FROM {schema}.wake_runs($1, $2, $3, $4, $5, $6, $7)
+
 -- name: park_runs
 SELECT * FROM {schema}.park_runs($1, $2, $3, $4, $5, $6)
 

@@ -15,10 +15,10 @@ WHERE w.id = $1 AND w.ended_at IS NULL
 SELECT {schema}.end_worker($1, $2) AS queues
 
 -- name: tick
-SELECT * FROM {schema}.tick($1, $2, $3, $4, $5, $6, $7)
+SELECT * FROM {schema}.tick($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 
 -- name: do_chores
-SELECT * FROM {schema}.do_chores($1, $2, $3, $4, $5, $6)
+SELECT * FROM {schema}.do_chores($1, $2, $3, $4, $5, $6, $7)
 
 -- name: resign
 -- A leader that stops leaves the office empty, so that the next one need not wait for anything.
