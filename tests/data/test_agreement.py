@@ -178,6 +178,14 @@ async def clear(register: Register) -> None:
         await connection.execute(f"TRUNCATE {register.store.table('row')}")
 
 
+async def test_a_page_goes_on_where_the_first_key_is_null(store: DataStore) -> None:
+    """Among rows without the first key, those without the second one come after the others."""
+    register = await register_with(store, indexed=True)
+    await register.insert_many([{"whole": 1}, {}, {"whole": 2}, {}])
+    query = RowQuery(register).order_by("word", "whole")
+    assert [row["whole"] async for row in query.stream(1)] == [1, 2, None, None]
+
+
 @given(FILTERS)
 def test_a_filter_survives_its_json_form(where: Q) -> None:
     """What `to_json` writes, `from_json` reads."""

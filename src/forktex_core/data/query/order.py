@@ -133,7 +133,8 @@ def after_sql(
     pairs = list(zip(keys, after.keys, strict=True))[1 if segment == "nulls" else 0 :]
     place = statement.arg(after.id, "uuid")
     symbol = "<" if _id_direction(keys) else ">"
-    if len(pairs) <= 1 and all(value is not None for _, value in pairs):
+    # One comparison of rows, which an index answers, where no null can be among what it compares.
+    if not pairs or (len(pairs) == 1 and segment != "nulls" and pairs[0][1] is not None):
         columns = [key_sql(each.field, alias) for each, _ in pairs]
         values = [statement.arg(value, _CASTS[str(each.field.type.kind)]) for each, value in pairs]
         return f"({', '.join([*columns, f'{alias}.id'])}) {symbol} ({', '.join([*values, place])})"

@@ -30,8 +30,9 @@ from forktex_core.data.query.request import Request
 from forktex_core.data.query.results import Count, CountMode, FacetValue
 from forktex_core.data.store.data_store import DataStore
 
-_ROW = "id, revision, payload::text, created_at, updated_at, created_by, updated_by, archived_at".split(
-    ", "
+_ROW = (
+    *("id", "revision", "payload::text", "created_at", "updated_at"),
+    *("created_by", "updated_by", "archived_at"),
 )
 _LIVE = {
     "without": "archived_at IS NULL",

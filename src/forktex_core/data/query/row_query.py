@@ -18,8 +18,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
-from typing import Any, Self
-from uuid import UUID
+from typing import TYPE_CHECKING, Any, Self
 
 from forktex_core.data.definition import RegisterDefinition
 from forktex_core.data.errors import (
@@ -49,6 +48,9 @@ from forktex_core.data.query.results import (
 from forktex_core.data.register import Register, row_of
 from forktex_core.data.rows.row import Row
 from forktex_core.data.types import Reference
+
+if TYPE_CHECKING:
+    from uuid import UUID
 
 _ATTEMPTS = 8
 _MEASURES = frozenset({"count", "count_distinct", "sum", "avg", "min", "max"})
@@ -103,7 +105,7 @@ class RowQuery:
 
     def within_seconds(self, seconds: float) -> Self:
         """Give up after so many seconds, if that is less than the service allows."""
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds <= 0:
+        if type(seconds) not in {int, float} or seconds <= 0:
             raise InvalidValueError("timeout", f"is a number of seconds above 0, not {seconds!r}")
         return replace(self, timeout=float(seconds))
 
@@ -139,7 +141,7 @@ class RowQuery:
     # answers
 
     async def all(self) -> RowResult[Row]:
-        """Every row, up to the service's page size; raises `QueryLimitError` when there are more."""
+        """Every row, up to the service's page size; raises `QueryLimitError` for more."""
         most = self.register.store.limits.page_size
         rows, _, seconds = await self.read(most + 1, 0)
         if len(rows) > most:

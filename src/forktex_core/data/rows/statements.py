@@ -59,7 +59,7 @@ class Statements:
         locks, wanted = [], []
         for number, target in enumerate(targets):
             locks.append(self._lock(f"t{number}", target, at))
-            wanted.append(f"(SELECT count(*) FROM t{number}) = cardinality(${at + 1}::uuid[])")
+            wanted.append(self._all_there(number, at))
             at += 2
         types = ["uuid", "text", "text", *(kind for _, kind, _ in self._columns)]
         places = ["$4", "$5", "$10", *(f"${at + n}" for n in range(len(self._columns)))]
@@ -74,7 +74,8 @@ class Statements:
             f"WITH {', '.join([self._fence, *locks])}, "  # noqa: S608 - names are numbers, values are arguments
             f"going AS MATERIALIZED (SELECT fence.at FROM fence WHERE {ready}), "
             f"held AS (INSERT INTO {self._schema}.unique_value "
-            "(register_id, fields, value, row_id) SELECT $1, u.fields, u.value, u.row_id FROM going, "
+            "(register_id, fields, value, row_id) "
+            "SELECT $1, u.fields, u.value, u.row_id FROM going, "
             "unnest($7::text[], $8::text[], $9::uuid[]) AS u(fields, value, row_id)), "
             f"made AS (INSERT INTO {self._table} ({register}id, payload, search, created_at, "
             f"updated_at, created_by, updated_by{extra}) SELECT {value}g.id, g.payload::jsonb, "
@@ -92,6 +93,9 @@ class Statements:
             "AND archived_at IS NULL FOR KEY SHARE)"
         )
 
+    def _all_there(self, number: int, at: int) -> str:
+        return f"(SELECT count(*) FROM t{number}) = cardinality(${at + 1}::uuid[])"  # noqa: S608 - numbers
+
     def update(self, targets: Sequence[RegisterDefinition]) -> str:
         """Change a row at a revision: 4 id, 5 revision, 6 payload, 7 by, 8 search, 9 what was
         before, 10 change set, 11 and 12 unique fields and values that go, 13 and 14 those that
@@ -103,16 +107,18 @@ class Statements:
         locks, wanted = [], ["fence.ok"]
         for number, target in enumerate(targets):
             locks.append(self._lock(f"t{number}", target, at))
-            wanted.append(f"(SELECT count(*) FROM t{number}) = cardinality(${at + 1}::uuid[])")
+            wanted.append(self._all_there(number, at))
             at += 2
         sets = "".join(
             f", {name} = ${at + n}::{kind}" for n, (name, kind, _) in enumerate(self._columns)
         )
         return (
-            f"WITH {', '.join([self._fence, *locks])}, done AS (UPDATE {self._table} r SET payload = $6::jsonb, "  # noqa: S608 - see insert
+            f"WITH {', '.join([self._fence, *locks])}, "  # noqa: S608 - see insert
+            f"done AS (UPDATE {self._table} r SET payload = $6::jsonb, "
             f"search = $8, revision = r.revision + 1, updated_at = fence.at, updated_by = $7{sets} "
             f"FROM fence WHERE {' AND '.join(wanted)} AND {self._keeps('r')} AND r.id = $4 "
-            "AND r.revision = $5 AND r.archived_at IS NULL RETURNING r.id, r.revision, r.updated_at), "
+            "AND r.revision = $5 AND r.archived_at IS NULL "
+            "RETURNING r.id, r.revision, r.updated_at), "
             f"gone AS (DELETE FROM {self._schema}.unique_value v USING done, "
             "unnest($11::text[], $12::text[]) AS u(fields, value) WHERE v.register_id = $1 "
             "AND v.fields = u.fields AND v.value = u.value AND v.row_id = done.id), "
@@ -120,7 +126,8 @@ class Statements:
             "(register_id, fields, value, row_id) SELECT $1, u.fields, u.value, done.id FROM done, "
             "unnest($13::text[], $14::text[]) AS u(fields, value)), "
             f"kept AS (INSERT INTO {self._schema}.history "
-            "(register_id, row_id, revision, change_set, action, at, by, before) SELECT $1, done.id, done.revision, $10::uuid, 'update', "
+            "(register_id, row_id, revision, change_set, action, at, by, before) "
+            "SELECT $1, done.id, done.revision, $10::uuid, 'update', "
             "done.updated_at, $7, $9::jsonb FROM done WHERE $9 IS NOT NULL) "
             "SELECT fence.ok, fence.at, (SELECT revision FROM done) AS revision FROM fence"
         )
