@@ -17,6 +17,7 @@ from forktex_core.data.errors import (
     Problem,
     QueryError,
     QueryLimitError,
+    RestrictedError,
     RevisionConflictError,
     RowError,
     RowNotFoundError,
@@ -37,6 +38,7 @@ from forktex_core.data.query.results import (
 )
 from forktex_core.data.query.row_query import Grouping, RowQuery
 from forktex_core.data.register import Register
+from forktex_core.data.rows.history import Change
 from forktex_core.data.rows.row import Row
 from forktex_core.data.store.data_store import DataStore, default_store, init_store
 from forktex_core.data.types import (
@@ -71,6 +73,7 @@ from forktex_core.data.types import (
 __all__ = [
     "AutoNumber",
     "Boolean",
+    "Change",
     "ConfigurationError",
     "Count",
     "CursorError",
@@ -116,6 +119,7 @@ __all__ = [
     "References",
     "Register",
     "RegisterDefinition",
+    "RestrictedError",
     "RevisionConflictError",
     "Row",
     "RowError",

@@ -13,7 +13,8 @@
     │   ├── InvalidRowError         values that the fields cannot hold: `problems` lists them all
     │   ├── RowNotFoundError        no such row in this register
     │   ├── RevisionConflictError   the row was changed since it was read: `current` is it
-    │   └── DuplicateError          another row holds the same unique values
+    │   ├── DuplicateError          another row holds the same unique values
+    │   └── RestrictedError         rows refer to one that was to be deleted
     └── QueryError                  a query that cannot be answered: `path` says where in it
         ├── UnknownFieldError       no such field
         ├── InvalidValueError       a value or operator that the field cannot be compared with
@@ -140,6 +141,17 @@ class DuplicateError(RowError):
         super().__init__(
             f"another row of {register!r} has the same {' and '.join(self.fields)}, which must be "
             "unique"
+        )
+
+
+class RestrictedError(RowError):
+    """Rows of `register` refer by `field` to a row that was to be deleted."""
+
+    def __init__(self, register: str, field: str, count: int) -> None:
+        self.register, self.field, self.count = register, field, count
+        super().__init__(
+            f"{count} rows of {register!r} refer to it by {field!r}; delete or change them first, "
+            "or give the relationship the rule set_null or cascade"
         )
 
 

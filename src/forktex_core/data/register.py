@@ -26,12 +26,15 @@ from forktex_core.data.errors import (
     Problem,
     RevisionConflictError,
     RowNotFoundError,
+    UnknownRegisterError,
 )
 from forktex_core.data.names import label_problems, name_problems
 from forktex_core.data.query.bound import SYSTEM, BoundAll, Compare
 from forktex_core.data.query.evaluate import Stored
 from forktex_core.data.query.postgres import PostgresReader, StaleDefinitionError
 from forktex_core.data.query.request import Archived, Request
+from forktex_core.data.rows.history import Change, changes
+from forktex_core.data.rows.lifecycle import Lifecycle
 from forktex_core.data.rows.row import Row
 from forktex_core.data.rows.values import restored
 from forktex_core.data.rows.writer import Writer
@@ -258,6 +261,64 @@ class Register:
                 return row_of(definition, new)
         raise DefinitionConflictError(self.name)
 
+    async def archive(self, *ids: UUID | str) -> int:
+        """Archive rows, with the rows that refer to them by a cascading relationship.
+
+        Returns how many rows were archived; what is archived already is not counted.
+        """
+        return await self._move(lambda moves, known: moves.archive(known, _uuids(ids), uuid7()))
+
+    async def restore(self, *ids: UUID | str) -> int:
+        """Restore archived rows, with all that was archived with them; returns how many."""
+        return await self._move(lambda moves, known: moves.restore(known, _uuids(ids)))
+
+    async def delete(self, *ids: UUID | str) -> int:
+        """Delete rows for ever, archived or not, by the rules of the relationships to them.
+
+        Returns how many rows went. Raises `RestrictedError` when a rule forbids it.
+        """
+        return await self._move(lambda moves, known: moves.delete(known, _uuids(ids), uuid7()))
+
+    async def changes(self, id_: UUID | str) -> list[Change]:
+        """What happened to a row, newest first, also to one that is deleted."""
+        await self.store.check("read", self.tenant, self.name)
+        (wanted,) = _uuids([id_])
+        definition = await self.known()
+        try:
+            definition, row = await self._stored(wanted, "with")
+            payload: Mapping[str, Any] | None = row.payload
+        except RowNotFoundError:
+            payload = None
+        async with self.store.connection(self.session, self.tenant) as connection:
+            kept = await connection.fetch(
+                "SELECT row_id, revision, change_set, action, at, by, before::text "  # noqa: S608 - quoted
+                f"FROM {self.store.table('history')} h JOIN {self.store.table('register')} d "
+                "ON d.id = h.register_id AND d.tenant = $3 "
+                "WHERE register_id = $1 AND row_id = $2 ORDER BY revision DESC",
+                definition.id,
+                wanted,
+                self.tenant,
+            )
+        if payload is None and not kept:
+            raise RowNotFoundError(self.name, wanted)
+        return changes(definition, payload, kept)
+
+    async def _move(self, work: Callable[[Lifecycle, RegisterDefinition], Awaitable[int]]) -> int:
+        await self.store.check("write", self.tenant, self.name)
+        most = self.store.limits.rows_per_call
+        for _ in range(_ATTEMPTS):
+            registers = await self._catalog.all(self.session, self.tenant)
+            known = next((each for each in registers if each.name == self.name), None)
+            if known is None:
+                raise UnknownRegisterError(self.name)
+            try:
+                async with self.store.transaction(self.session, self.tenant) as connection:
+                    moves = Lifecycle(self.store.schema, registers, connection, self.by, most)
+                    return await work(moves, known)
+            except StaleDefinitionError:
+                continue
+        raise DefinitionConflictError(self.name)
+
     async def _write(
         self, work: Callable[[Any, Writer], Awaitable[Any]]
     ) -> tuple[RegisterDefinition, Any]:
@@ -287,10 +348,7 @@ class Register:
     async def _stored(
         self, id_: UUID | str, archived: Archived
     ) -> tuple[RegisterDefinition, Stored]:
-        try:
-            wanted = as_uuid(id_)
-        except ValueRefusedError as exc:
-            raise InvalidValueError("id", f"the value {exc}") from exc
+        (wanted,) = _uuids([id_])
         reader = PostgresReader(self.store, self.tenant, self.session)
         for attempt in range(_ATTEMPTS):
             definition = await self.known(anew=attempt > 0)
@@ -304,6 +362,13 @@ class Register:
                 raise RowNotFoundError(self.name, wanted)
             return definition, found[0]
         raise DefinitionConflictError(self.name)
+
+
+def _uuids(ids: Iterable[UUID | str]) -> list[UUID]:
+    try:
+        return [as_uuid(each) for each in ids]
+    except ValueRefusedError as exc:
+        raise InvalidValueError("id", f"the value {exc}") from exc
 
 
 def row_of(definition: RegisterDefinition, stored: Stored) -> Row:
