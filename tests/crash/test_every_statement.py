@@ -63,7 +63,7 @@ async def committed_steps(sql: asyncpg.Connection, run_id: UUID) -> set[str]:
         " WHERE r.id = $1 AND j.kind = 'step'",
         run_id,
     )
-    return {f"{r['generation']}:{r['key']}" if r["generation"] else r["key"] for r in rows}
+    return {f"g{r['generation']}:{r['key']}" if r["generation"] else r["key"] for r in rows}
 
 
 class Stage:

@@ -230,9 +230,9 @@ async def test_patched(flow: Flow, serving, postgres, schema: str, sql) -> None:
     async with serving(again, warm=0):
         await again.send_signal(past, "end")
         assert await again.result(past, timeout=10) == ["old", "old"]
+        await go(again, early, 2)  # the new way was written down
     after = build(Flow(postgres.url, schema=schema), "after")
     async with serving(after):
-        await go(after, early, 2)
         await after.send_signal(early, "end")
         assert await after.result(early, timeout=10) == ["new", "new"]
 

@@ -85,6 +85,35 @@ async def test_a_running_step_is_interrupted_at_its_next_await(flow: Flow, servi
     assert [r["key"] for r in await sql.fetch("SELECT key FROM journal")] == ["!cancel"]
 
 
+async def test_a_step_is_interrupted_before_its_run_ends(flow: Flow, serving) -> None:
+    """The interruption does not wait for the body's clean-up."""
+    began, interrupted = asyncio.Event(), asyncio.Event()
+
+    @flow.step
+    async def stuck(ctx: StepContext) -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            interrupted.set()
+
+    @flow.workflow()
+    async def body(ctx: FlowContext) -> None:
+        try:
+            await stuck(ctx)
+        finally:
+            await ctx.wait_signal("go on")
+
+    async with serving(flow):
+        run_id = await flow.start("body")
+        await began.wait()
+        await flow.cancel(run_id)
+        await asyncio.wait_for(interrupted.wait(), 10)
+        await flow.send_signal(run_id, "go on")
+        with pytest.raises(RunCancelled):
+            await flow.result(run_id, timeout=10)
+
+
 async def test_a_second_cancel_does_not_disturb_the_clean_up(flow: Flow, serving, sql) -> None:
     """While the body cleans up, further requests change nothing."""
     seen: list[str] = []

@@ -8,8 +8,10 @@ from datetime import timedelta
 
 import pytest
 
-from forktex_core.flow import Flow, RunTimeout
+from forktex_core.flow import Flow, FlowContext, RunTimeout
 from forktex_core.flow.engine.leader import Leader
+from forktex_core.flow.outgoing import PROGRESS
+from forktex_core.flow.store.effects import NewValue
 from tests.waiting import eventually
 
 
@@ -147,19 +149,30 @@ async def test_an_idle_worker_asks_little(flow: Flow, sql, lead: bool, most: int
     assert len(statements) <= most * seconds + most, (statements, seconds)
 
 
-async def test_leases_and_heartbeats_are_hot(flow: Flow, serving, sql) -> None:
-    """They touch no indexed column, so no index grows with them: every update of the lives and of
-    the leader's row is a HOT one.
+async def test_leases_heartbeats_and_progress_are_hot(flow: Flow, serving, sql) -> None:
+    """They touch no indexed column, so no index grows with them: every update of the lives, of the
+    leader's row and of what runs show is a HOT one.
     """
     register(flow)
+
+    @flow.workflow(name="shows")
+    async def shows(ctx: FlowContext, times: int) -> None:
+        for number in range(times):
+            ctx.progress(number, times)
+            await ctx.publish("number", number)
+
     async with serving(flow):
+        await flow.run("shows", 40, timeout=20)
+        progress = NewValue(await sql.fetchval("SELECT id FROM run"), PROGRESS, '{"done":1}')
+        for _ in range(20):
+            await flow._workers[0]._journal._show([progress])
         await eventually(lambda: sql.fetchval("SELECT worker_id IS NOT NULL FROM leader"))
         worker = flow._workers[0]
         for _ in range(30):
             await worker._tick()
         seen = await sql.fetchval("SELECT seen_at FROM leader")
         assert seen > await sql.fetchval("SELECT elected_at FROM leader")
-    for table in ("worker", "leader"):
+    for table in ("worker", "leader", "published"):
 
         async def updates(table: str = table) -> bool:
             await sql.execute("SELECT pg_stat_clear_snapshot()")

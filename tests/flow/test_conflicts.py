@@ -26,6 +26,7 @@ async def test_a_deadlock_is_no_failure(flow: Flow, serving, sql, account: str) 
     an attempt being counted, and each takes effect once.
     """
     bodies: list[tuple[str, int]] = []
+    locked: set[str] = set()
     both = asyncio.Event()
 
     @flow.step(transactional=True)
@@ -35,7 +36,8 @@ async def test_a_deadlock_is_no_failure(flow: Flow, serving, sql, account: str) 
         for name in (first, second):
             change = text(f"UPDATE {account} SET amount = amount + 1 WHERE name = :name")
             await ctx.session.execute(change, {"name": name})
-            if len(bodies) == 2:
+            locked.add(name)
+            if len(locked) == 2:
                 both.set()
             await both.wait()  # each has locked its first row before either wants its second
 

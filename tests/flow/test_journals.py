@@ -37,7 +37,9 @@ def test_every_beginning_of_a_stored_journal_replays(flow: Flow, path: Path) -> 
     for length in range(len(whole.entries)):
         cut = replace(whole, entries=whole.entries[:length], status="running", output=None)
         found = replayer.replay(cut)
-        assert found.verdict == "fits", f"{length} entries: {found.reason}"
+        # Between a body's failure and its first compensation, nothing can be told of the run.
+        told = whole.status != "failed" or "the body raises" not in found.reason
+        assert found.verdict == ("fits" if told else "unsure"), f"{length}: {found.reason}"
 
 
 @pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)

@@ -164,3 +164,39 @@ async def test_a_crash_repeats_the_unflushed_tail_only(
     async with serving(second):
         assert await second.result(run_id, timeout=10) == sum(range(20))
     assert ran == {n: 1 if n < 10 else 2 for n in range(20)}
+
+
+async def test_an_effect_holds_up_what_follows(flow: Flow, serving, sql) -> None:
+    """A pipelined body goes on after a send only when the send is durable, and so is all before it:
+    what it does next may rely on others having been told.
+    """
+    ran: list[str] = []
+
+    @flow.step
+    async def step(ctx: StepContext, name: str) -> None:
+        ran.append(name)
+
+    @flow.workflow()
+    async def other(ctx: FlowContext) -> None:
+        await ctx.wait_signal("note")
+
+    @flow.workflow(durability="pipelined")
+    async def body(ctx: FlowContext, target: str) -> None:
+        await step(ctx, "before")
+        await ctx.send_signal(target, "note")
+        await step(ctx, "after")
+
+    async with serving(flow):
+        await ready(flow)
+        target = await flow.start("other")
+        await eventually(lambda: sql.fetchval("SELECT status = 'waiting' FROM run"))
+        held = HeldFlush(flow)
+        run_id = await flow.start("body", str(target))
+        await eventually(lambda: held.waiting)
+        await eventually(lambda: flow._workers[0]._active[run_id]._appended == 2)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert ran == ["before"]
+        held.gate.set()
+        await flow.result(run_id, timeout=10)
+    assert ran == ["before", "after"]

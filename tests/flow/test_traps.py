@@ -5,6 +5,8 @@
 """
 
 import asyncio
+import gc
+import sys
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -76,21 +78,56 @@ async def test_a_warm_run_that_went_on_elsewhere_is_not_reused(
         run_id = await flow.start("body")
         await eventually(lambda: flow._workers and flow._workers[0]._warm)
         store = flow._workers[0]._claim_store
-        claim = store.claim_runs
+        claim, wake = store.claim_runs, store.wake_runs
 
         async def none(*_, **__):
             return [], None
 
-        store.claim_runs = none
+        async def nobody(*_, **__):
+            return []
+
+        store.claim_runs, store.wake_runs = none, nobody
         async with serving(build(other, there)):
             await flow.send_signal(run_id, "s", "elsewhere")
             await eventually(
                 lambda: sql.fetchval("SELECT claim = 2 AND status = 'waiting' FROM run")
             )
-        store.claim_runs = claim
+        store.claim_runs, store.wake_runs = claim, wake
         await flow.send_signal(run_id, "s", "here")
         assert await flow.result(run_id, timeout=10) == ["elsewhere", "here"]
     assert (here, there) == (["began", "began"], ["began"])
+
+
+async def test_eviction_leaves_nothing_half_unwound(flow: Flow, serving, sql, monkeypatch) -> None:
+    """A body that is dropped in the midst of nested branches is closed for good, however many of
+    them wait for their parts to end: nothing is left for the garbage collector to complain of
+    (trap 7).
+    """
+
+    @flow.workflow()
+    async def body(ctx: FlowContext) -> None:
+        try:
+            async with asyncio.TaskGroup() as outer, asyncio.TaskGroup() as inner:
+                tasks = [g.create_task(ctx.wait_signal("never")) for g in (outer, inner)]
+                await ctx.select(end=ctx.wait_signal("end"), late=ctx.sleep(3600))
+                for task in tasks:
+                    task.cancel()
+        finally:
+            await asyncio.sleep(0)
+            await ctx.sleep(1)
+
+    complaints: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", complaints.append)
+    async with serving(flow, warm=0):
+        run_id = await flow.start("body")
+        await eventually(lambda: sql.fetchval("SELECT status = 'waiting' FROM run"))
+        await eventually(lambda: not flow._workers[0]._active)
+        gc.collect()
+        assert [c.exc_value for c in complaints] == []
+        await flow.send_signal(run_id, "end")
+        await flow.result(run_id, timeout=10)
+    gc.collect()
+    assert [c.exc_value for c in complaints] == []
 
 
 async def test_signals_lock_their_runs_in_the_order_of_ids(
@@ -187,9 +224,7 @@ async def test_a_claim_reads_the_journal_after_it_has_the_run(
             await other.execute("SELECT FROM worker WHERE id = $1 FOR UPDATE", worker)
             claim = flow._link("claims")
             store = Store(claim, schema)
-            claiming = asyncio.create_task(
-                store.claim_runs(worker, ["default"], ["body@1"], 5, {})
-            )
+            claiming = asyncio.create_task(store.claim_runs(worker, ["default"], ["body@1"], 5, {}))
             await eventually(
                 lambda: sql.fetchval(
                     "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
@@ -226,11 +261,13 @@ async def test_the_living_get_time_to_take_their_locks_again(flow: Flow, serving
 
         await eventually(lambda: leader.term is not None)
         store.do_chores = chores
-        await eventually(lambda: asked and asked[-1]["trust_locks"])
-        asked.clear()
         term = leader.term
         leader.take_office(0, None)
-        leader.take_office(flow._workers[0].worker_id, term + 1)
+        leader.take_office(flow._workers[0].worker_id, term)
+        asked.clear()
         await leader._chores()
-    assert not asked[-1]["trust_locks"]
-    assert asked[-1]["grace"] >= timedelta(seconds=1)
+        first = asked[-1]
+        await eventually(lambda: leader.trust_locks)
+        await leader._chores()
+    assert (first["trust_locks"], asked[-1]["trust_locks"]) == (False, True)
+    assert first["grace"] >= timedelta(seconds=1)

@@ -239,7 +239,7 @@ class FlowContext:
                 clean up, ``terminate`` doesn't, ``abandon`` lets it go on.
 
         Raises:
-            DefinitionError: no such workflow is registered here, and no ``version`` was given.
+            UnknownWorkflowError: no such workflow is registered here, and no ``version`` was given.
             PayloadError: the input doesn't fit, or JSON can't carry it.
         """
         child, call = self._child(
@@ -434,6 +434,8 @@ _PLAIN = StepOptions()
 def _bare(fn: Callable[..., Any], settings: StepOptions = _PLAIN) -> BareStep:
     code = getattr(fn, "__code__", None)
     if code is None:
+        if not callable(fn):
+            raise DefinitionError(f"a step must be a function, not {fn!r}")
         return BareStep(fn, check_name(function_name(fn), "step"), ANY, is_async(fn), settings)
     if code not in _facts:
         _facts[code] = (check_name(function_name(fn), "step"), return_shape(fn), is_async(fn))

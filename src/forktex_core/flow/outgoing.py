@@ -10,7 +10,7 @@ from uuid import UUID
 
 from forktex_core.flow.codec import ANY, Shape
 from forktex_core.flow.errors import DefinitionError
-from forktex_core.flow.retry import seconds
+from forktex_core.flow.retry import span
 from forktex_core.flow.store.effects import NewSignal, Spawn
 from forktex_core.flow.workflow import Workflow, check_name, check_priority
 
@@ -64,7 +64,7 @@ def new_run(
     version = version if found is None else found.version
     if version is None:
         raise host.registry.unknown(name, version)
-    due = None if delay is None else datetime.fromtimestamp(host.now() + seconds(delay), UTC)
+    due = None if delay is None else datetime.fromtimestamp(host.now() + span(delay, "delay"), UTC)
     return Spawn(
         id=run_id,
         workflow=name,

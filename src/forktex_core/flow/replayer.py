@@ -136,6 +136,9 @@ class Replayer:
     def __init__(self, workflows: Iterable[Workflow[Any, Any]], *, timeout: float = 10.0) -> None:
         self._by_lane = {w.lane: w for w in workflows}
         self._names = {w.name for w in self._by_lane.values()}
+        self._registry = Registry()
+        for workflow in self._by_lane.values():
+            self._registry.add(workflow)
         self._timeout = timeout
 
     def knows(self, workflow: str) -> bool:
@@ -146,7 +149,7 @@ class Replayer:
         """Replay one journal; one of a version that isn't here is ``unsure``."""
         workflow = self._by_lane.get(f"{journal.workflow}@{journal.version}")
         if workflow is not None:
-            return replay(workflow, journal, timeout=self._timeout)
+            return replay(workflow, journal, timeout=self._timeout, registry=self._registry)
         reason = "this version isn't registered here: the run waits for a worker that has it"
         return Replayed(journal.run_id, journal.workflow, journal.version, "unsure", reason)
 
@@ -159,12 +162,19 @@ class Replayer:
         return self.replay(Journal.from_json(path.read_text(encoding="utf-8")))
 
 
-def replay(workflow: Workflow[Any, Any], journal: Journal, *, timeout: float = 10.0) -> Replayed:
+def replay(
+    workflow: Workflow[Any, Any],
+    journal: Journal,
+    *,
+    timeout: float = 10.0,
+    registry: Registry | None = None,
+) -> Replayed:
     """Replay a journal against a workflow's body. No step is executed and nothing is written.
+    ``registry`` holds the workflows that it may start.
 
     Blocks until the body waits, has ended, or ``timeout`` seconds are over.
     """
-    rehearsal = _Rehearsal(workflow, journal)
+    rehearsal = _Rehearsal(workflow, journal, registry or Registry())
     thread = threading.Thread(target=rehearsal.run, name="flow replay", daemon=True)
     thread.start()
     thread.join(timeout)
@@ -213,9 +223,9 @@ class _Host:
     hold = 0.0
     max_payload = 1 << 30
 
-    def __init__(self, turns: _Turns, now: float) -> None:
+    def __init__(self, turns: _Turns, now: float, registry: Registry) -> None:
         self.real_loop = turns
-        self.registry = Registry()
+        self.registry = registry
         self.ended: tuple[Any, ...] | None = None
         self._now = now
 
@@ -242,11 +252,11 @@ class _Host:
 
 
 class _Rehearsal:
-    def __init__(self, workflow: Workflow[Any, Any], journal: Journal) -> None:
+    def __init__(self, workflow: Workflow[Any, Any], journal: Journal, registry: Registry) -> None:
         self._workflow, self._journal = workflow, journal
         self._turns = _Turns()
         last = max((e.at for e in journal.entries), default=journal.started_at)
-        self._host = _Host(self._turns, last)
+        self._host = _Host(self._turns, last, registry)
         self._error: BaseException | None = None
         self._execution: _Watched | None = None
 
@@ -362,7 +372,7 @@ def _claimed(journal: Journal) -> Claimed:
         run_id=journal.run_id,
         workflow=journal.workflow,
         version=journal.version,
-        queue="",
+        queue="default",  # which children would inherit: no part of the journal
         claim=1,
         signal_seq=0,
         input=journal.input,

@@ -7,10 +7,37 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
+# Seconds in a century: what is longer is a mistake, and Postgres' intervals end somewhere.
+_LONGEST = 100 * 366 * 86_400.0
+
 
 def seconds(duration: float | timedelta) -> float:
-    """Return a duration in seconds, given as a number of seconds or a timedelta."""
-    return duration.total_seconds() if isinstance(duration, timedelta) else float(duration)
+    """Return a duration in seconds, given as a number of seconds or a timedelta.
+
+    Raises:
+        ValueError: it is not a number.
+    """
+    found = duration.total_seconds() if isinstance(duration, timedelta) else float(duration)
+    if found != found:  # noqa: PLR0124 - what only NaN is
+        raise ValueError("a duration must be a number of seconds, not nan")
+    return found
+
+
+def span(duration: float | timedelta, what: str, *, least: float = 0.0) -> float:
+    """Return a duration in seconds; raise ValueError naming ``what`` when it is shorter than
+    ``least`` or longer than a century.
+    """
+    found = seconds(duration)
+    if not least <= found <= _LONGEST:
+        bound = "must not be negative" if least == 0 else "must be more than 0 seconds"
+        problem = bound if found < least else "must not be longer than 100 years"
+        raise ValueError(f"{what} {problem}, not {duration!r}")
+    return found
+
+
+def positive(duration: float | timedelta, what: str) -> float:
+    """Return a duration in seconds that is more than none; see span()."""
+    return span(duration, what, least=5e-324)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,15 +9,16 @@ from typing import Any, TypedDict, Unpack, overload
 from uuid import UUID
 
 from forktex_core.flow.client import Client, check_start
+from forktex_core.flow.gate import guarded
 from forktex_core.flow.identity import as_run_id, new_run_id
-from forktex_core.flow.retry import seconds
+from forktex_core.flow.retry import positive, seconds, span
 from forktex_core.flow.session import AnySession, SessionStatements
 from forktex_core.flow.store.rows import NewRun, NewRuns
 from forktex_core.flow.workflow import Workflow
 
 
-class StartManyOptions(TypedDict, total=False):
-    """What start_many() takes; see start()."""
+class AllOptions(TypedDict, total=False):
+    """What start(), start_many() and run() all take; see start()."""
 
     version: int | None
     queue: str
@@ -27,29 +28,27 @@ class StartManyOptions(TypedDict, total=False):
     at: datetime | None
     timeout: float | timedelta | None
     metadata: dict[str, Any] | None
+
+
+class UniqueOptions(TypedDict, total=False):
+    """What only a single run can have."""
+
+    idempotency_key: str | None
+    deduplication_key: str | None
+
+
+class StartManyOptions(AllOptions, total=False):
+    """What start_many() takes."""
+
     session: AnySession | None
 
 
-class StartOptions(StartManyOptions, total=False):
+class StartOptions(StartManyOptions, UniqueOptions, total=False):
     """What start() takes."""
 
-    idempotency_key: str | None
-    deduplication_key: str | None
 
-
-class RunOptions(TypedDict, total=False):
+class RunOptions(AllOptions, UniqueOptions, total=False):
     """What run() takes: as start(), but ``timeout`` bounds the wait, and there is no session."""
-
-    version: int | None
-    queue: str
-    priority: int
-    key: str | None
-    delay: float | timedelta | None
-    at: datetime | None
-    timeout: float | timedelta | None
-    metadata: dict[str, Any] | None
-    idempotency_key: str | None
-    deduplication_key: str | None
 
 
 class Starting(Client):
@@ -67,6 +66,7 @@ class Starting(Client):
     async def start(
         self, workflow: str, input: Any = None, **options: Unpack[StartOptions]
     ) -> UUID: ...
+    @guarded("start")
     async def start(
         self,
         workflow: str | Workflow[Any, Any],
@@ -118,30 +118,30 @@ class Starting(Client):
         await self._check_key(queue, key)
         _check_text(idempotency_key, "idempotency key")
         _check_text(deduplication_key, "deduplication key")
+        columns, text = await self._draft(target, queue, priority, metadata)
         run = NewRun(
             id=new_run_id(), workflow=target.name, version=target.version, lane=target.lane,
-            queue=queue, priority=priority, due=_moment(at, delay), delay=_duration(delay),
-            timeout=_positive(timeout), input=self._encode_input(target, input),
-            metadata=self._encode_metadata(metadata), key=key, idempotency_key=idempotency_key,
-            deduplication_key=deduplication_key,
+            queue=queue, priority=priority, due=_moment(at, delay), delay=_delay(delay),
+            timeout=_timeout(timeout), input=self._encode_input(target, input),
+            metadata=text, key=self._own_key(key), idempotency_key=self._own_key(idempotency_key),
+            deduplication_key=self._own_key(deduplication_key), columns=columns,
         )  # fmt: skip
         if session is not None:
             return await self._start_in(SessionStatements(session), run)
         while not await opened.store.insert_run(run):
             if (found := await opened.store.run_by_key(run)) is not None:
-                return found  # else it ended or was pruned in between
+                return await self._theirs(found)  # else it ended or was pruned in between
         if run.due is None and run.delay is None:
             self._tell_of_work(queue)
         return run.id
 
     async def _start_in(self, statements: SessionStatements, run: NewRun) -> UUID:
         store = self._open.store
-        sql = store.sql
         insert = tuple(map(_portable, store.run_columns(run)))
         by_key = (run.workflow, run.idempotency_key, run.queue, run.deduplication_key)
-        while not await statements.fetch(sql["insert_run"], *insert):
-            if found := await statements.fetch(sql["run_by_key"], *by_key):
-                return UUID(str(found[0]["id"]))
+        while not await statements.run(store, "insert_run", *insert):
+            if found := await statements.run(store, "run_by_key", *by_key):
+                return await self._theirs(UUID(str(found[0]["id"])), statements)
         if run.due is None and run.delay is None:
             statements.after_commit(lambda: self._wake(run.queue))
         return run.id
@@ -158,6 +158,7 @@ class Starting(Client):
     async def start_many(
         self, workflow: str, inputs: Iterable[Any], **options: Unpack[StartManyOptions]
     ) -> list[UUID]: ...
+    @guarded("start")
     async def start_many(
         self,
         workflow: str | Workflow[Any, Any],
@@ -182,13 +183,14 @@ class Starting(Client):
         check_start(queue, priority)
         await self._check_key(queue, key)
         texts = [self._encode_input(target, value) for value in inputs]
+        columns, text = await self._draft(target, queue, priority, metadata)
         if not texts:
             return []
         runs = NewRuns(
             ids=[new_run_id() for _ in texts], inputs=texts, workflow=target.name,
             version=target.version, lane=target.lane, queue=queue, priority=priority,
-            due=_moment(at, delay), delay=_duration(delay), timeout=_positive(timeout),
-            metadata=self._encode_metadata(metadata), key=key,
+            due=_moment(at, delay), delay=_delay(delay), timeout=_timeout(timeout),
+            metadata=text, key=self._own_key(key), columns=columns,
         )  # fmt: skip
         at_once = runs.due is None and runs.delay is None
         if session is not None:
@@ -205,10 +207,13 @@ class Starting(Client):
         store = self._open.store
         ids = json.dumps([str(run_id) for run_id in runs.ids])
         texts = json.dumps([store.encode(text) for text in runs.inputs])
-        await statements.fetch(store.sql["insert_runs"], *store.runs_columns(runs), ids, texts)
+        values = map(_portable, store.view.values(runs.columns))
+        columns = store.runs_columns(runs)
+        await statements.run(store, "insert_runs", *columns, ids, texts, *values)
         if at_once:
             statements.after_commit(lambda: self._wake(runs.queue))
 
+    @guarded("read")
     async def result(self, run_id: UUID | str, *, timeout: float | timedelta | None = None) -> Any:
         """Wait until a run has ended; return its output, or raise what it failed with.
 
@@ -222,7 +227,8 @@ class Starting(Client):
         """
         opened = self._open
         run_id = as_run_id(run_id)
-        outcome = await opened.results.wait(run_id, None if timeout is None else seconds(timeout))
+        limit = None if timeout is None else seconds(timeout)
+        outcome = await opened.results.wait(run_id, limit, opened.store)
         return outcome.unwrap(self._output_shape(outcome.workflow, outcome.version))
 
     @overload
@@ -235,6 +241,7 @@ class Starting(Client):
     ) -> O: ...
     @overload
     async def run(self, workflow: str, input: Any = None, **options: Unpack[RunOptions]) -> Any: ...
+    @guarded("start")
     async def run(
         self, workflow: str | Workflow[Any, Any], input: Any = None, **options: Any
     ) -> Any:
@@ -255,15 +262,12 @@ def _moment(at: datetime | None, delay: float | timedelta | None) -> float | Non
     return at.timestamp()
 
 
-def _duration(value: float | timedelta | None) -> float | None:
-    return None if value is None else seconds(value)
+def _delay(value: float | timedelta | None) -> float | None:
+    return None if value is None else span(value, "delay")
 
 
-def _positive(timeout: float | timedelta | None) -> float | None:
-    found = _duration(timeout)
-    if found is not None and found <= 0:
-        raise ValueError(f"timeout must be more than 0 seconds, not {timeout!r}")
-    return found
+def _timeout(value: float | timedelta | None) -> float | None:
+    return None if value is None else positive(value, "timeout")
 
 
 def _check_text(value: str | None, what: str) -> None:

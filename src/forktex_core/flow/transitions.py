@@ -36,8 +36,13 @@ LEGAL: dict[str, frozenset[str]] = {
 class IllegalTransitionError(FlowError):
     """A run can't go from one status to another."""
 
-    def __init__(self, before: str, after: str, run_id: UUID | None = None) -> None:
+    def __init__(
+        self, before: str, after: str, run_id: UUID | None = None, why: str | None = None
+    ) -> None:
         self.before, self.after, self.run_id = before, after, run_id
+        if why is not None:
+            super().__init__(f"run {run_id} is {before}: {why}")
+            return
         allowed = ", ".join(sorted(LEGAL.get(before, ()))) or "nothing: it is final"
         which = f"a {before} run" if run_id is None else f"run {run_id} is {before} and"
         super().__init__(f"{which} can't become {after}: from there it may become {allowed}")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal
 
 from forktex_core.flow.codec import Shape, parameter_shape, return_shape
 from forktex_core.flow.errors import DefinitionError, UnknownWorkflowError
-from forktex_core.flow.retry import NO_RETRY, Retry, seconds
+from forktex_core.flow.retry import NO_RETRY, Retry, positive, span
 
 if TYPE_CHECKING:
     from forktex_core.flow.context import FlowContext
@@ -65,6 +65,9 @@ class Step[**P, R]:
                 f"step {function_name(fn)!r} is transactional: it must be an 'async def' function"
             )
         self.name = check_name(options.name or function_name(fn), "step")
+        for limit in ("timeout", "deadline"):
+            if (given := getattr(options, limit)) is not None:
+                positive(given, f"{limit} of step {self.name!r}")
         update_wrapper(self, fn)
 
     @cached_property
@@ -117,7 +120,7 @@ class Workflow[I, O]:
                 f"workflow {name!r}: durability must be 'commit' or 'pipelined', not {durability!r}"
             )
         self.durability = durability
-        self.cancel_grace = seconds(cancel_grace)
+        self.cancel_grace = span(cancel_grace, f"workflow {name!r}: cancel_grace")
         self.input_shape = _input_shape(fn, name)
         self.output_shape = return_shape(fn)
         update_wrapper(self, fn)

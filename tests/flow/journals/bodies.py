@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from forktex_core.flow import Flow, FlowContext, Graph, Retry, StepContext, StepFailed
+from tests.flow.journals import more_bodies
 
 
 @dataclass
@@ -31,14 +32,15 @@ class BrokenError(Exception):
 SCRIPTS: dict[str, tuple[Any, Callable[[Flow, UUID], Awaitable[None]] | None]] = {}
 
 
-def build(url: str, schema: str) -> Flow:
-    """Return a Flow with all bodies."""
+def build(url: str, schema: str, *, recording: bool = False) -> Flow:
+    """Return a Flow with all bodies; see more_bodies.register()."""
     flow = Flow(url, schema=schema)
     _steps(flow)
     _failures(flow)
     _branches(flow)
     _signals(flow)
     _graph(flow)
+    more_bodies.register(flow, SCRIPTS, recording=recording)
     return flow
 
 

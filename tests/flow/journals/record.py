@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from forktex_core.embedded import EmbeddedPostgres
-from forktex_core.flow import Flow, RunFailed
+from forktex_core.flow import Flow, RunCancelled, RunFailed
 from forktex_core.flow.inflight import Journals
 from tests.flow.journals.bodies import SCRIPTS, build
 
@@ -35,7 +35,7 @@ async def record(flow: Flow, url: str) -> None:
             run_id = await flow.start(name, value)
             if send is not None:
                 await send(flow, run_id)
-            with contextlib.suppress(RunFailed):
+            with contextlib.suppress(RunFailed, RunCancelled):
                 await flow.result(run_id, timeout=30)
             async with Journals.reading(flow, url) as journals:
                 text = without_places((await journals.read(run_id)).to_json())
@@ -48,7 +48,7 @@ async def record(flow: Flow, url: str) -> None:
 def main() -> None:
     """Record on a throw-away server."""
     with EmbeddedPostgres(durable=False) as server:
-        asyncio.run(record(build(server.dsn, "journals"), server.dsn))
+        asyncio.run(record(build(server.dsn, "journals", recording=True), server.dsn))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """One typed method for each named query."""
 
-import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,6 +11,9 @@ from forktex_core.flow.errors import PayloadError
 from forktex_core.flow.replay import Entry
 from forktex_core.flow.store.effects import EffectQueries, Woken, woken
 from forktex_core.flow.store.rows import Claimed, NewRun, NewRuns, Signal
+
+# The last moment that a datetime can name (year 9999): who sleeps longer sleeps for ever.
+_LATEST = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 
 
 class Store(EffectQueries):
@@ -28,13 +30,14 @@ class Store(EffectQueries):
         return (
             run.id, run.workflow, run.version, run.lane, run.queue, run.priority, run.due,
             self.encode(run.input), run.metadata, run.idempotency_key, run.key,
-            run.deduplication_key, run.timeout, run.delay,
+            run.deduplication_key, run.timeout, run.delay, *self.view.values(run.columns),
         )  # fmt: skip
 
     async def insert_runs(self, runs: NewRuns) -> None:
         """Insert many runs of one definition."""
         texts = [self.encode(text) for text in runs.inputs]
-        await self._rows("insert_runs_array", *self.runs_columns(runs), runs.ids, texts)
+        values = self.view.values(runs.columns)
+        await self._rows("insert_runs_array", *self.runs_columns(runs), runs.ids, texts, *values)
 
     def runs_columns(self, runs: NewRuns) -> tuple[Any, ...]:
         """Return the arguments that all runs of one statement share."""
@@ -55,6 +58,10 @@ class Store(EffectQueries):
         there, a row without a status.
         """
         return await self._rows("outcomes", runs, unsure)
+
+    async def run_view(self, run_id: UUID) -> Any:
+        """Return a run as authorization sees it, None when it isn't there for the principal."""
+        return await self._row("run_view", run_id)
 
     async def run_status(self, run_id: UUID) -> Any:
         """Return what a run is and how it stands, or None."""
@@ -96,17 +103,19 @@ class Store(EffectQueries):
         )
 
     async def wake_runs(
-        self, worker: int, runs: Sequence[tuple[UUID, int, str | None, int, str, Sequence[str]]]
+        self,
+        worker: int,
+        runs: Sequence[tuple[UUID, int, int, str | None, int, str, Sequence[str]]],
     ) -> list[Claimed]:
-        """Claim parked runs, (id, claim that parked it, key of the only wait or None, number of its
-        entry, its name, the signals that it takes) each; return those that nobody claimed since,
-        with the entry of a signal that was taken at once.
+        """Claim parked runs, (id, claim that parked it, seen of its inbox, key of the only wait or
+        None, number of its entry, its name, the signals that it takes) each; return those that
+        nobody claimed since, with the entry of a signal that was taken at once.
         """
-        ids, claims, keys, seqs, labels, names = zip(*runs, strict=True)
+        ids, claims, seen, keys, seqs, labels, names = zip(*sorted(runs), strict=True)
         if self._codec is not None:  # what is journaled has to pass it
             keys = (None,) * len(keys)
-        texts = [json.dumps(n) for n in names]
-        rows = await self._rows("wake_runs", worker, ids, claims, keys, seqs, labels, texts)
+        arrays = [_array(n) for n in names]
+        rows = await self._rows("wake_runs", worker, ids, claims, seen, keys, seqs, labels, arrays)
         return self._read_claims(rows)[0]
 
     def _read_claims(self, rows: list[Any]) -> tuple[list[Claimed], float | None]:
@@ -145,7 +154,7 @@ class Store(EffectQueries):
         stale or lost.
         """
         ids, claims, seen, due, waiting = zip(*parks, strict=True)
-        moments = [None if d is None else datetime.fromtimestamp(d, UTC) for d in due]
+        moments = [None if d is None else datetime.fromtimestamp(min(d, _LATEST), UTC) for d in due]
         rows = await self._rows("park_runs", worker, ids, claims, seen, moments, waiting)
         return {row["run_id"]: row["outcome"] for row in rows}
 
@@ -286,9 +295,14 @@ class Store(EffectQueries):
         """Leave the leader's office."""
         await self._rows("resign", worker)
 
-    async def register_definitions(self, definitions: Sequence[tuple[str, int, str, str]]) -> None:
-        """Tell the database what this process serves."""
-        await self._rows("register_definitions", *zip(*definitions, strict=True))
+    async def register_definitions(
+        self, definitions: Sequence[tuple[str, int, str, str, str | None]]
+    ) -> list[tuple[str, int]]:
+        """Tell the database what this process serves: (workflow, version, lane, kind, hash of the
+        body) each; return those that had another hash before.
+        """
+        rows = await self._rows("register_definitions", *zip(*definitions, strict=True))
+        return [(row["workflow"], row["version"]) for row in rows]
 
 
 def journal_line(  # noqa: PLR0917 - the columns of the type, in its order
@@ -321,6 +335,12 @@ def journal_line(  # noqa: PLR0917 - the columns of the type, in its order
         f'({run_id},"{key}",{seq},{kind},"{name}",{failed},{text},{claim},{attempt},'
         f"{started_at!r},{at!r})"
     )
+
+
+def _array(texts: Sequence[str]) -> str:
+    """Return the literal of an array of texts."""
+    quoted = (text.replace("\\", "\\\\").replace('"', '\\"') for text in texts)
+    return "{" + ",".join(f'"{text}"' for text in quoted) + "}"
 
 
 def _doubled(text: str) -> str:
