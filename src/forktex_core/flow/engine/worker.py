@@ -56,7 +56,7 @@ _TICK = 1.0
 _MAX_CLAIM = 500
 _UNSURE = 60.0
 # Runs: below it a flush costs more than what it hides, and steps more than 0.05 statements each.
-_WORTH_HALVING = 48
+_WORTH_HALVING = 64
 
 
 class Worker(Host):
