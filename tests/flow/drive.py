@@ -95,9 +95,13 @@ class Driver(Host):
     async def run(self, root: UUID) -> Outcome:
         """Drive until a run has ended."""
         await self._live()
-        while root not in self.outcomes:
-            await self.rng.choice(await self._choices())()
-        return self.outcomes[root]
+        try:
+            while root not in self.outcomes:
+                await self.rng.choice(await self._choices())()
+            return self.outcomes[root]
+        finally:  # children that go on, say
+            for execution in self.executions.values():
+                execution.seal()
 
     async def _choices(self) -> list[Any]:
         """Return what may happen next. What is under way takes some turns of the loop, more when a

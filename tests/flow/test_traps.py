@@ -5,6 +5,8 @@
 """
 
 import asyncio
+import gc
+import sys
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -94,6 +96,38 @@ async def test_a_warm_run_that_went_on_elsewhere_is_not_reused(
         await flow.send_signal(run_id, "s", "here")
         assert await flow.result(run_id, timeout=10) == ["elsewhere", "here"]
     assert (here, there) == (["began", "began"], ["began"])
+
+
+async def test_eviction_leaves_nothing_half_unwound(flow: Flow, serving, sql, monkeypatch) -> None:
+    """A body that is dropped in the midst of nested branches is closed for good, however many of
+    them wait for their parts to end: nothing is left for the garbage collector to complain of
+    (trap 7).
+    """
+
+    @flow.workflow()
+    async def body(ctx: FlowContext) -> None:
+        try:
+            async with asyncio.TaskGroup() as outer, asyncio.TaskGroup() as inner:
+                tasks = [g.create_task(ctx.wait_signal("never")) for g in (outer, inner)]
+                await ctx.select(end=ctx.wait_signal("end"), late=ctx.sleep(3600))
+                for task in tasks:
+                    task.cancel()
+        finally:
+            await asyncio.sleep(0)
+            await ctx.sleep(1)
+
+    complaints: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", complaints.append)
+    async with serving(flow, warm=0):
+        run_id = await flow.start("body")
+        await eventually(lambda: sql.fetchval("SELECT status = 'waiting' FROM run"))
+        await eventually(lambda: not flow._workers[0]._active)
+        gc.collect()
+        assert [c.exc_value for c in complaints] == []
+        await flow.send_signal(run_id, "end")
+        await flow.result(run_id, timeout=10)
+    gc.collect()
+    assert [c.exc_value for c in complaints] == []
 
 
 async def test_signals_lock_their_runs_in_the_order_of_ids(

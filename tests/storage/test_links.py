@@ -19,6 +19,7 @@ from forktex_core.storage import (
     Area,
     AzureCredentials,
     CallbackApp,
+    CallbackClaims,
     CallbackSigner,
     InvalidKey,
     InvalidTTL,
@@ -253,6 +254,34 @@ async def test_callback_links(storage: StorageClient, s3: S3) -> None:
     with pytest.raises(ValueError, match="at least 16"):
         CallbackSigner("https://api.test", {"a": b"short"})
     assert "kkkk" not in repr(signer)
+
+
+def test_which_key_signs_a_callback_and_how_long_it_holds() -> None:
+    """The first key signs; half a minute after its end a link still holds, and then no more; a
+    field that stands twice was not signed so."""
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    signer = CallbackSigner("https://api.test/files", {"2027": b"n" * 32, **KEYS})
+    url = signer.sign(CallbackClaims("b", "k", now))
+    assert parse_qs(urlsplit(url).query)["k"] == ["2027"]
+    assert signer.verify(url, now=now + timedelta(seconds=30)).expires_at == now
+    with pytest.raises(LinkExpired):
+        signer.verify(url, now=now + timedelta(seconds=31))
+    with pytest.raises(LinkInvalid, match="not signed"):
+        signer.verify(f"{url}&b=b", now=now)
+
+
+@pytest.mark.parametrize(("ttl", "before"), [(600, 60), (7 * 24 * 3600 - 20, 20)])
+async def test_a_link_begins_before_now(s3: S3, ttl: int, before: int) -> None:
+    """A margin for clocks that differ, as far as the longest lifetime leaves room; the end is the
+    one that was asked for."""
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    async with s3.client("b", clock=lambda: now) as storage:
+        url = await storage.signed_url("k", ttl_seconds=ttl)
+    query = parse_qs(urlsplit(url).query)
+    begins = datetime.strptime(query["X-Amz-Date"][0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    assert begins == now - timedelta(seconds=before)
+    assert begins + timedelta(seconds=int(query["X-Amz-Expires"][0])) == url.expires_at
+    assert url.expires_at == now + timedelta(seconds=ttl)
 
 
 async def test_links_of_azure(azurite: str) -> None:

@@ -47,6 +47,9 @@ class Branch:
         return f"{self.path}{self.count}"
 
 
+# How often a coroutine may wait once more while it is closed.
+_MOST_STOPS = 100
+
 branch_of_task: contextvars.ContextVar[Branch] = contextvars.ContextVar("forktex_flow_branch")
 
 
@@ -141,11 +144,7 @@ class RunLoop(asyncio.AbstractEventLoop):
             for task in list(self._tasks):
                 if not task.done():
                     task._log_destroy_pending = False  # type: ignore[attr-defined]
-                    coroutine = task.get_coro()
-                    try:
-                        task.get_context().run(coroutine.close)  # type: ignore[union-attr]
-                    except BaseException:  # noqa: BLE001, S112 - code that won't be closed ends here all the same
-                        continue
+                    _close(task)
         finally:
             self._ready.clear()
             events._set_running_loop(before)
@@ -241,6 +240,21 @@ class RunLoop(asyncio.AbstractEventLoop):
     @override
     def run_in_executor(self, *_: Any, **__: Any) -> NoReturn:  # type: ignore[override]
         _refuse("work in a thread (run_in_executor, asyncio.to_thread)")
+
+
+def _close(task: asyncio.Task[Any]) -> None:
+    """Close a task's coroutine. Each ``finally`` and task group in it may stop once more on its way
+    out, to wait for what will never come; code that won't be closed at all is left behind.
+    """
+    close = task.get_coro().close  # type: ignore[union-attr]
+    for _ in range(_MOST_STOPS):
+        try:
+            task.get_context().run(close)
+            return
+        except RuntimeError:  # "coroutine ignored GeneratorExit", or the code's own: then it ended
+            continue
+        except BaseException:  # noqa: BLE001 - whatever it raised, it ended
+            return
 
 
 _OUTSIDE = frozenset(

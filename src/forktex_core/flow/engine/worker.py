@@ -34,6 +34,7 @@ from forktex_core.flow.engine.outage import Outage
 from forktex_core.flow.engine.outcome import Outcome, error_text
 from forktex_core.flow.engine.pruning import Exporter, Prune
 from forktex_core.flow.engine.pulse import Clock, Pulse, identify
+from forktex_core.flow.engine.registering import register
 from forktex_core.flow.engine.results import RunEnd
 from forktex_core.flow.engine.revoking import Revoking
 from forktex_core.flow.engine.settings import WorkerSettings
@@ -42,7 +43,6 @@ from forktex_core.flow.engine.transaction import Transactions
 from forktex_core.flow.engine.wakeup import Notifier
 from forktex_core.flow.engine.waking import Waking
 from forktex_core.flow.replay import Entry
-from forktex_core.flow.store.base import Codec
 from forktex_core.flow.store.connection import Link
 from forktex_core.flow.store.effects import Effect, NewValue, Woken
 from forktex_core.flow.store.retention import RetentionStore
@@ -77,7 +77,6 @@ class Worker(Host):
         on_known: Callable[[dict[UUID, RunEnd]], None],
         transactions: Transactions,
         outage: Outage,
-        codec: Codec | None = None,
         export: Callable[[], Exporter | None] = lambda: None,
     ) -> None:
         self.settings = settings
@@ -94,12 +93,13 @@ class Worker(Host):
         self._links = {
             purpose: link(purpose) for purpose in ("pulse", "claims", "journal", "endings")
         }
-        stores = {name: Store(link, schema, codec) for name, link in self._links.items()}
+        stores = {name: pool_store.on(link) for name, link in self._links.items()}
         self._claim_store = stores["claims"]
         self._identity = identify(settings, registry)
         self._pulse = Pulse(
             self._links["pulse"], schema, self._identity, self._clock,
             session_lock=session_lock, on_notify=self._heard, on_new_life=self._new_life,
+            passage=pool_store.passage,
         )  # fmt: skip
         self._leader = self._candidate(schema, export, session_lock=session_lock)
         self._journal = JournalWriter(
@@ -294,8 +294,7 @@ class Worker(Host):
     # Lives
 
     async def _register(self) -> None:
-        if known := [(w.name, w.version, w.lane, w.kind) for w in self.registry]:
-            await self._pool_store.register_definitions(known)
+        await register(self._pool_store, self.registry)
         await self._pulse.begin()
 
     def _worker_id(self) -> int:

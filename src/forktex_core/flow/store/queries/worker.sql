@@ -25,10 +25,19 @@ SELECT * FROM {schema}.do_chores($1, $2, $3, $4, $5, $6, $7)
 UPDATE {schema}.leader SET worker_id = NULL, locked = false WHERE worker_id = $1
 
 -- name: register_definitions
-INSERT INTO {schema}.definition (workflow, version, lane, kind)
-SELECT * FROM unnest($1::text[], $2::integer[], $3::text[], $4::text[])
-ON CONFLICT (workflow, version) DO UPDATE SET lane = excluded.lane, kind = excluded.kind
-WHERE (definition.lane, definition.kind) IS DISTINCT FROM (excluded.lane, excluded.kind)
+-- What a worker serves. Returns the bodies that were another one when they were registered before.
+WITH given AS (
+    SELECT * FROM unnest($1::text[], $2::integer[], $3::text[], $4::text[], $5::text[])
+                  AS g(workflow, version, lane, kind, body)
+), changed AS MATERIALIZED (
+    SELECT d.workflow, d.version FROM {schema}.definition d JOIN given g USING (workflow, version) WHERE d.body <> g.body
+), put AS (
+    INSERT INTO {schema}.definition (workflow, version, lane, kind, body) SELECT * FROM given
+    ON CONFLICT (workflow, version) DO UPDATE
+    SET lane = excluded.lane, kind = excluded.kind, body = coalesce(excluded.body, definition.body)
+    WHERE (definition.lane, definition.kind, definition.body)
+       IS DISTINCT FROM (excluded.lane, excluded.kind, coalesce(excluded.body, definition.body))
+) SELECT workflow, version FROM changed ORDER BY workflow, version
 
 -- name: latest_definition
 -- The newest version of a workflow that any worker ever served.
