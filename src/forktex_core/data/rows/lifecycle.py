@@ -8,8 +8,8 @@ same change set, by which `restore` brings them back together. Archiving is neve
 refers to an archived row still does.
 
 Deleting follows the rules of relationships: `restrict` refuses while a row (archived or not)
-refers to the deleted one, `set_null` empties the field, `cascade` deletes the row too. A deleted row
-leaves its last payload in the history, if the register keeps one.
+refers to the deleted one, `set_null` empties the field, `cascade` deletes the row too. A deleted
+row leaves its last payload in the history, if the register keeps one.
 """
 
 import json

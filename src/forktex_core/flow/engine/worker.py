@@ -110,15 +110,7 @@ class Worker(Host):
             on_continued=self._continued, on_released=self._forget, on_lost=self.lost,
             outage=outage,
         )  # fmt: skip
-        self._active: dict[UUID, Execution] = {}
-        self._warm: OrderedDict[UUID, Execution] = OrderedDict()
-        self._awake: list[Execution] = []
-        self._signalled: set[UUID] = set()
-        self._check_signals = asyncio.Event()
-        self._maybe_due = asyncio.Event()
-        self._slot_free = asyncio.Event()
-        self._pulse_now = asyncio.Event()
-        self._claiming = asyncio.Lock()
+        self._hold_nothing()
         self._waking = Waking(
             self._claim_store, self._claiming, worker_id=self._worker_id, active=self._active,
             warm=self._warm, room=self._room, on_awake=lambda run: self._begin(run, None),
@@ -128,6 +120,17 @@ class Worker(Host):
             pool_store, self._claiming, self._journal, worker_id=self._worker_id, drop=self._drop,
             on_done=self._maybe_due.set, outage=self._outage,
         )  # fmt: skip
+
+    def _hold_nothing(self) -> None:
+        self._active: dict[UUID, Execution] = {}
+        self._warm: OrderedDict[UUID, Execution] = OrderedDict()
+        self._awake: list[Execution] = []
+        self._signalled: set[UUID] = set()
+        self._check_signals = asyncio.Event()
+        self._maybe_due = asyncio.Event()
+        self._slot_free = asyncio.Event()
+        self._pulse_now = asyncio.Event()
+        self._claiming = asyncio.Lock()
         self._stop = asyncio.Event()
         self._stop_hard = asyncio.Event()
         self._due_alarm: asyncio.TimerHandle | None = None
