@@ -90,9 +90,7 @@ class Worker(Host):
         self._pool_store = pool_store
         self._on_run_finished, self._on_run_known = on_finished, on_known
         self._clock = Clock()
-        self._links = {
-            purpose: link(purpose) for purpose in ("pulse", "claims", "journal", "endings")
-        }
+        self._links = {name: link(name) for name in ("pulse", "claims", "journal", "endings")}
         stores = {name: pool_store.on(link) for name, link in self._links.items()}
         self._claim_store = stores["claims"]
         self._identity = identify(settings, registry)
@@ -102,9 +100,8 @@ class Worker(Host):
             passage=pool_store.passage,
         )  # fmt: skip
         self._leader = self._candidate(schema, export, session_lock=session_lock)
-        self._journal = JournalWriter(
-            stores["journal"], self._worker_id, self.lost, self.woken, outage
-        )
+        journal = stores["journal"]
+        self._journal = JournalWriter(journal, self._worker_id, self.lost, self.woken, outage)
         self._endings = Endings(
             stores["endings"], self._worker_id, on_finished=self._finished, on_parked=self._parked,
             on_continued=self._continued, on_released=self._forget, on_lost=self.lost,
