@@ -6,6 +6,7 @@ machines on the same log.
 
 from typing import TYPE_CHECKING, Any
 
+from forktex_core.flow.acting import ActingFlow
 from forktex_core.flow.children import ChildHandle
 from forktex_core.flow.context import FlowContext
 from forktex_core.flow.control import Unserved
@@ -20,6 +21,8 @@ from forktex_core.flow.definitions import (
 from forktex_core.flow.engine.pruning import ExportedRun
 from forktex_core.flow.engine.settings import WorkerSettings
 from forktex_core.flow.errors import (
+    AccessDeniedError,
+    ChangeRefusedError,
     ContextMisuseError,
     DatabaseUnavailableError,
     DefinitionError,
@@ -47,6 +50,17 @@ from forktex_core.flow.errors import (
     UnknownScheduleError,
     UnknownWorkflowError,
 )
+from forktex_core.flow.extending import SYSTEM
+from forktex_core.flow.extension import (
+    Action,
+    Change,
+    Column,
+    Condition,
+    FlowExtension,
+    RunDraft,
+    RunView,
+    TransitionConnection,
+)
 from forktex_core.flow.flow import Flow
 from forktex_core.flow.graph.condition import ConditionError
 from forktex_core.flow.graph.definition import Graph, State, Transition
@@ -66,6 +80,7 @@ from forktex_core.flow.retry import Retry
 from forktex_core.flow.scheduling import Schedule
 from forktex_core.flow.shown import Progress
 from forktex_core.flow.step_context import StepContext
+from forktex_core.flow.tenants import TenantExtension, install_row_security
 from forktex_core.flow.transitions import IllegalTransitionError
 from forktex_core.flow.workflow import Step, StepOptions, Workflow
 
@@ -81,7 +96,6 @@ if TYPE_CHECKING:
     )
     from forktex_core.flow.inspect.rows import Page, RecordedFailure, RunDetail, RunInfo, Summary
     from forktex_core.flow.inspect.runs import Runs
-    from forktex_core.flow.inspect.statement import Condition
     from forktex_core.flow.inspect.timeline import Attempt, Event, Timeline, WorkerLife
 
 # What only those need who look at runs and workers: imported when it is first asked for.
@@ -100,7 +114,6 @@ _LATE = {
     "RunInfo": "rows",
     "Summary": "rows",
     "Runs": "runs",
-    "Condition": "statement",
     "Attempt": "timeline",
     "Event": "timeline",
     "Timeline": "timeline",
@@ -108,8 +121,15 @@ _LATE = {
 }
 
 __all__ = [
+    "SYSTEM",
+    "AccessDeniedError",
+    "ActingFlow",
+    "Action",
     "Attempt",
+    "Change",
+    "ChangeRefusedError",
     "ChildHandle",
+    "Column",
     "Condition",
     "ConditionError",
     "ContextMisuseError",
@@ -125,6 +145,7 @@ __all__ = [
     "Flow",
     "FlowContext",
     "FlowError",
+    "FlowExtension",
     "FlowNotOpenError",
     "Graph",
     "GraphConflictError",
@@ -159,12 +180,14 @@ __all__ = [
     "RunCancelled",
     "RunConflictError",
     "RunDetail",
+    "RunDraft",
     "RunFailed",
     "RunFinishedError",
     "RunHalted",
     "RunInfo",
     "RunNotFoundError",
     "RunTimeout",
+    "RunView",
     "Runs",
     "Schedule",
     "SchemaTooNewError",
@@ -181,8 +204,10 @@ __all__ = [
     "StepTimeout",
     "StoredGraph",
     "Summary",
+    "TenantExtension",
     "Timeline",
     "Transition",
+    "TransitionConnection",
     "UnknownScheduleError",
     "UnknownWorkflowError",
     "Unserved",
@@ -190,6 +215,7 @@ __all__ = [
     "WorkerSettings",
     "WorkerState",
     "Workflow",
+    "install_row_security",
 ]
 
 

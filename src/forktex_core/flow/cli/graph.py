@@ -7,6 +7,7 @@ from uuid import UUID
 
 import click
 
+from forktex_core.flow.acting import ActingFlow
 from forktex_core.flow.cli.failing import NOT_THERE, WRONG, Failure, finish
 from forktex_core.flow.cli.lazy import LazyGroup
 from forktex_core.flow.cli.target import Target, about_a_flow
@@ -82,7 +83,7 @@ def _registered(flow: Flow, name: str, version: int | None) -> Graph | None:
     return max(found, key=lambda w: w.version).graph if found else None  # type: ignore[attr-defined]
 
 
-async def _stored(flow: Flow, name: str, version: int | None) -> Graph:
+async def _stored(flow: ActingFlow, name: str, version: int | None) -> Graph:
     from forktex_core.flow.definitions import GraphNotFoundError
 
     namespace, _, rest = name.removeprefix("@").partition("/")

@@ -39,7 +39,7 @@ def list_runs(
 ) -> None:
     """List runs, the newest first; the last line tells how to get the next page."""
     try:
-        query = target.flow.runs.where(**conditions).order_by(order)
+        query = target.calls.runs.where(**conditions).order_by(order)
     except QueryError as error:
         raise Failure(str(error), WRONG) from error
     if count:

@@ -21,8 +21,8 @@ from forktex_core.flow.cli.output import (
     table,
 )
 from forktex_core.flow.cli.target import Target, about_a_flow, as_json
-from forktex_core.flow.flow import Flow
 from forktex_core.flow.inspect.explain import Finding
+from forktex_core.flow.inspect.inspecting import Inspecting
 from forktex_core.flow.inspect.rows import RunDetail
 from forktex_core.flow.inspect.timeline import Event, Timeline
 from forktex_core.flow.transitions import Status
@@ -165,7 +165,7 @@ async def _watch_all(target: Target, interval: float, times: int | None, as_json
 _LIVELY: tuple[Status, ...] = ("pending", "running", "waiting", "paused")
 
 
-async def latest_runs(flow: Flow) -> "Table":
+async def latest_runs(flow: Inspecting) -> "Table":
     """Return a table of the newest runs, with counts of what is not finished."""
     counts = (await flow.runs.where(status=_LIVELY).summary()).by_status
     latest = (await flow.runs.page(15)).runs

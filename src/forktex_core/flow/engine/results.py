@@ -80,13 +80,18 @@ class Results:
         if listen:
             self._link.on_connect = self._listen
         self._waiting: dict[UUID, list[asyncio.Future[RunEnd]]] = {}
+        self._through: dict[UUID, Store] = {}
         self._unsure: set[UUID] = set()
         self._ended: set[UUID] = set()
         self._asking: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
 
-    async def wait(self, run_id: UUID, timeout: float | None) -> RunEnd:
-        """Return how a run ended, as soon as it has."""
+    async def wait(self, run_id: UUID, timeout: float | None, store: Store | None = None) -> RunEnd:
+        """Return how a run ended, as soon as it has. ``store``: through which it is asked about,
+        for who has one of his own.
+        """
+        if store is not None and store.view.settings:
+            self._through[run_id] = store
         future: asyncio.Future[RunEnd] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(run_id, []).append(future)
         self._unsure.add(run_id)
@@ -110,6 +115,7 @@ class Results:
         if not waiting:
             self._waiting.pop(run_id, None)
             self._unsure.discard(run_id)
+            self._through.pop(run_id, None)
 
     def known(self, ends: dict[UUID, RunEnd]) -> None:
         """Tell those who wait for runs that a worker of this process ended: the database would say
@@ -162,16 +168,25 @@ class Results:
             while self._ended or self._unsure:
                 unsure, self._unsure = self._unsure, set()
                 asked, self._ended = self._ended | unsure, set()
-                await self._ask(asked, unsure)
+                for store, runs in self._by_store(asked):
+                    await self._ask(store, runs, unsure)
         finally:
             self._asking = None
 
-    async def _ask(self, asked: set[UUID], unsure: set[UUID]) -> None:
+    def _by_store(self, asked: set[UUID]) -> list[tuple[Store, list[UUID]]]:
+        """Return what is to be asked, one part for each setting of Postgres it takes."""
+        parts: dict[Any, tuple[Store, list[UUID]]] = {}
+        for run in asked:
+            store = self._through.get(run, self._store)
+            parts.setdefault(store.view.settings, (store, []))[1].append(run)
+        return list(parts.values())
+
+    async def _ask(self, store: Store, asked: list[UUID], unsure: set[UUID]) -> None:
         try:
-            rows = await self._store.outcomes(list(asked), [run in unsure for run in asked])
+            rows = await store.outcomes(asked, [run in unsure for run in asked])
         except Exception as error:  # noqa: BLE001 - who asked for the first time is told, the others are asked about again
             _logger.debug("ends of runs not read: %s", error)
-            for run in unsure:
+            for run in unsure.intersection(asked):
                 self._settle(run, error)
             return
         for row in rows:

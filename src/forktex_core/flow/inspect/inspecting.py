@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, cast
 from uuid import UUID
 
 from forktex_core.flow.client import Client
+from forktex_core.flow.gate import guarded
 
 # Whoever doesn't look doesn't load it: flow's own import is measured.
 if TYPE_CHECKING:
@@ -27,15 +28,16 @@ class Inspecting(Client):
         """A query for all runs, the newest first: ``flow.runs.where(status="failed").page(20)``."""
         from forktex_core.flow.inspect.runs import Reading, Runs
 
-        return Runs(Reading(lambda: self._open.inspection, self.schema, lambda: self._open.streams))
+        return Runs(Reading(self))
 
     @property
     def fleet(self) -> "Fleet":
         """Who works: workers, leader, what they serve, and what queues have to do."""
         from forktex_core.flow.inspect.fleet import Fleet
 
-        return Fleet(lambda: self._open.inspection)
+        return Fleet(self)
 
+    @guarded("read")
     async def history(self, run_id: UUID | str) -> str:
         """Return a run's journal as JSON, as ``forktex_core.flow.replayer`` replays it for ever.
 
@@ -47,9 +49,11 @@ class Inspecting(Client):
 
         run = await self.runs.get(run_id)
         flow = cast("Flow", self)
-        async with Journals.reading(flow, self._direct_dsn or self._dsn) as journals:
+        dsn, settings = self._direct_dsn or self._dsn, dict(self._open.store.view.settings)
+        async with Journals.reading(flow, dsn, settings) as journals:
             return (await journals.read(run.id)).to_json()
 
+    @guarded("fleet.read")
     async def examine(self) -> "Examination":
         """Look for what is wrong with the database, the workers and the runs; see
         ``forktex-flow doctor``. It takes a look at every unfinished run.

@@ -30,13 +30,14 @@ class Store(EffectQueries):
         return (
             run.id, run.workflow, run.version, run.lane, run.queue, run.priority, run.due,
             self.encode(run.input), run.metadata, run.idempotency_key, run.key,
-            run.deduplication_key, run.timeout, run.delay,
+            run.deduplication_key, run.timeout, run.delay, *self.view.values(run.columns),
         )  # fmt: skip
 
     async def insert_runs(self, runs: NewRuns) -> None:
         """Insert many runs of one definition."""
         texts = [self.encode(text) for text in runs.inputs]
-        await self._rows("insert_runs_array", *self.runs_columns(runs), runs.ids, texts)
+        values = self.view.values(runs.columns)
+        await self._rows("insert_runs_array", *self.runs_columns(runs), runs.ids, texts, *values)
 
     def runs_columns(self, runs: NewRuns) -> tuple[Any, ...]:
         """Return the arguments that all runs of one statement share."""
@@ -57,6 +58,10 @@ class Store(EffectQueries):
         there, a row without a status.
         """
         return await self._rows("outcomes", runs, unsure)
+
+    async def run_view(self, run_id: UUID) -> Any:
+        """Return a run as authorization sees it, None when it isn't there for the principal."""
+        return await self._row("run_view", run_id)
 
     async def run_status(self, run_id: UUID) -> Any:
         """Return what a run is and how it stands, or None."""
