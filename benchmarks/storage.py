@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """`storage` against aiobotocore, miniopy-async and bare obstore, on one SeaweedFS, in one run.
 
-``python benchmarks/storage.py [ROUNDS]`` makes an environment of its own below ``.tools/``
-(git-ignored) with this package and its peers, and runs itself there. Rounds alternate between the
-contenders, who go in another order each time; the figures are medians over the rounds, and the
-ratios medians of the rounds' ratios to bare obstore. It ends with an error when a promise of the
-documentation doesn't hold.
+``python benchmarks/storage.py [ROUNDS [small] [large] [many]]`` makes an environment of its own
+below ``.tools/`` (git-ignored) with this package and its peers, and runs itself there. Rounds
+alternate between the contenders, who go in another order each time; the figures are medians over
+the rounds, and the ratios medians of the rounds' ratios to bare obstore. It ends with an error when
+a promise of the documentation doesn't hold. Without names all of it is run.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ import sys
 import time
 import venv
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 from typing import Any, override
 
@@ -308,8 +308,11 @@ async def contenders(stack: contextlib.AsyncExitStack, port: int) -> dict[str, A
     }
 
 
-async def run(rounds: int) -> None:
-    """Run everything on one server and check what is promised."""
+SECTIONS = ("small", "large", "many")
+
+
+async def run(rounds: int, sections: Collection[str]) -> None:
+    """Run sections on one server and check what is promised."""
     from tests.storage.servers import SeaweedFS
 
     async with SeaweedFS(None) as server, contextlib.AsyncExitStack() as stack:
@@ -318,12 +321,16 @@ async def run(rounds: int) -> None:
         # One after another: several at once would measure the server, which hashes and stores.
         large = {"put": putting(LARGE, 5, 1), "get": getting(LARGE, 5, 1)}
         many, fill = {"list": listing, "delete": deleting}, putting(b"x", COUNT, 32)
-        found = await compare("300 of 1 KiB", clients, small, rounds)
-        tables = {f"{step} 1 KiB": ratios for step, ratios in found.items()}
-        found = await compare("5 of 8 MiB", clients, large, rounds)
-        tables |= {f"{step} 8 MiB": ratios for step, ratios in found.items()}
-        found = await compare("10,000 keys", clients, many, 2, prepare=fill)
-        tables |= {f"{step} 10,000 keys": ratios for step, ratios in found.items()}
+        tables = {}
+        if "small" in sections:
+            found = await compare("300 of 1 KiB", clients, small, rounds)
+            tables |= {f"{step} 1 KiB": ratios for step, ratios in found.items()}
+        if "large" in sections:
+            found = await compare("5 of 8 MiB", clients, large, rounds)
+            tables |= {f"{step} 8 MiB": ratios for step, ratios in found.items()}
+        if "many" in sections:
+            found = await compare("10,000 keys", clients, many, min(rounds, 2), prepare=fill)
+            tables |= {f"{step} 10,000 keys": ratios for step, ratios in found.items()}
         micros = await signing(clients["forktex_core"].client)
     promises = {"signed_url in less than 100 us": micros < 100}
     for title, ratios in tables.items():
@@ -341,9 +348,9 @@ async def run(rounds: int) -> None:
 if __name__ == "__main__":
     if "--here" in sys.argv:
         sys.path.insert(0, str(ROOT))
-        asyncio.run(run(rounds=int(sys.argv[-1])))
+        asyncio.run(run(int(sys.argv[2]), sys.argv[3:] or SECTIONS))
     else:
-        rounds = sys.argv[1] if len(sys.argv) > 1 else "9"
+        asked = sys.argv[1:] or ["9"]
         # -P: the other benchmarks of this folder aren't to be imported for modules of their names
-        command = [own_environment(), "-P", __file__, "--here", rounds]
+        command = [own_environment(), "-P", __file__, "--here", *asked]
         raise SystemExit(subprocess.call(command))

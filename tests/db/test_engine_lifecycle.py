@@ -5,6 +5,7 @@
 import asyncio
 import gc
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -242,6 +243,7 @@ def test_a_url_that_cannot_work_is_refused_at_once(url: str, says: str) -> None:
         ({"pool_size": "5"}, "pool_size is a number from 1 on, not '5'"),
         ({"max_overflow": -1}, "max_overflow is a number from 0 on"),
         ({"pool_timeout": 0}, "pool_timeout is a time in seconds above 0"),
+        ({"pool_timeout": True}, "pool_timeout is a time in seconds above 0, not True"),
         ({"pool_recycle": -1}, "pool_recycle is a time in seconds above 0"),
         ({"statement_timeout": 0}, "statement_timeout is a time in seconds above 0"),
         ({"statement_timeout": "60s"}, "statement_timeout is a time in seconds above 0"),
@@ -287,10 +289,36 @@ async def test_the_pool_is_bounded(postgres: Server) -> None:
     async with get_session() as one, get_session() as two:
         await one.execute(text("SELECT 1"))
         await two.execute(text("SELECT 1"))
-        with pytest.raises(PoolTimeoutError):
+        with pytest.raises(PoolTimeoutError, match=r"timeout 0\.20"):
             async with get_session() as third:
                 await third.execute(text("SELECT 1"))
     assert await setting("application_name") == "forktex"
+
+
+async def test_an_old_connection_is_replaced(postgres: Server) -> None:
+    """Past `pool_recycle` an idle connection is opened anew; before, it is used again."""
+    backend = text("SELECT pg_backend_pid()")
+    init_engine(postgres.url, pool_size=1, max_overflow=0)
+    init_engine(postgres.url, name="impatient", pool_size=1, max_overflow=0, pool_recycle=0.01)
+    for name, different in {"default": 1, "impatient": 2}.items():
+        seen = set()
+        for _ in range(2):
+            async with get_session(name) as session:
+                seen.add(await session.scalar(backend))
+        assert len(seen) == different
+
+
+async def test_echo_logs_every_statement(
+    postgres: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With `echo` statements are in the log of SQLAlchemy's engine, without it they are not."""
+    init_engine(postgres.url)
+    init_engine(postgres.url, name="loud", echo=True)
+    for name, number in {"default": 71, "loud": 72}.items():
+        async with get_session(name) as session:
+            await session.execute(text(f"SELECT {number}"))
+    assert "SELECT 72" in caplog.text
+    assert "SELECT 71" not in caplog.text
 
 
 async def test_an_engine_without_a_registry(notes: Server) -> None:
@@ -445,8 +473,9 @@ async def test_health_of_a_server_that_refuses() -> None:
     assert "hidden" not in (health.error or "")
 
 
-async def test_health_of_a_server_that_is_silent() -> None:
-    """A server that accepts and never answers is unhealthy after the timeout."""
+@asynccontextmanager
+async def silent_server() -> AsyncIterator[str]:
+    """The address of a server that accepts and never answers."""
     done = asyncio.Event()
 
     async def silent(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -454,14 +483,32 @@ async def test_health_of_a_server_that_is_silent() -> None:
         writer.close()
 
     async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
-        init_engine(
-            f"postgresql://someone@127.0.0.1:{port}/x", connect_args={"ssl": False, "timeout": 20}
-        )
-        health = await healthcheck(timeout=0.2)
+        yield f"someone@127.0.0.1:{server.sockets[0].getsockname()[1]}/x"
         done.set()
+
+
+async def test_health_of_a_server_that_is_silent() -> None:
+    """A server that accepts and never answers is unhealthy after the timeout."""
+    async with silent_server() as address:
+        init_engine(f"postgresql://{address}", connect_args={"ssl": False, "timeout": 20})
+        health = await healthcheck(timeout=0.2)
     assert not health
-    assert f"no answer from postgresql+asyncpg://someone@127.0.0.1:{port}/x" in (health.error or "")
+    assert f"no answer from postgresql+asyncpg://{address}" in (health.error or "")
+
+
+async def test_connecting_ends_after_its_timeout() -> None:
+    """`connect_timeout` ends the wait for a server that never answers."""
+    async with silent_server() as address:
+        init_engine(f"postgresql://{address}", connect_timeout=0.2, connect_args={"ssl": False})
+        with pytest.raises(UnreachableError, match="TimeoutError"):
+            async with asyncio.timeout(15), get_session() as session:
+                await session.execute(text("SELECT 1"))
+        await close_engine()
+        arguments = {"ssl": False, "timeout": 0.2}  # what is passed wins over the URL
+        init_engine(f"postgresql://{address}?connect_timeout=30", connect_args=arguments)
+        with pytest.raises(UnreachableError, match="TimeoutError"):
+            async with asyncio.timeout(15), get_session() as session:
+                await session.execute(text("SELECT 1"))
 
 
 async def test_health_looks_at_the_replica_too(postgres: Server) -> None:

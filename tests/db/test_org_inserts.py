@@ -150,6 +150,7 @@ FOREIGN_INSERTS: dict[str, tuple[Executable, Any]] = {
         None,
     ),
     "parameters": (insert(Bill), [{"number": "x", "org_id": B}]),
+    "one parameter": (insert(Bill), {"number": "x", "org_id": B}),
     "second of the parameters": (
         insert(Bill),
         [{"number": "y", "org_id": A}, {"number": "x", "org_id": B}],

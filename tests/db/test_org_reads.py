@@ -13,6 +13,7 @@ from sqlalchemy import (
     func,
     literal,
     select,
+    true,
     union_all,
     update,
 )
@@ -23,6 +24,7 @@ from sqlalchemy.orm import (
     contains_eager,
     defer,
     immediateload,
+    join,
     joinedload,
     selectinload,
     subqueryload,
@@ -53,6 +55,7 @@ pytestmark = pytest.mark.usefixtures("books")
 other = aliased(Bill)
 nested = select(Bill.number).subquery()
 common = select(Bill.number, Bill.client_id).cte("those")
+filtered = select(Client.id).subquery()
 numbers_of_client = (
     select(func.string_agg(Bill.number, literal(" ").op("ORDER BY")(Bill.number)))
     .where(Bill.client_id == Client.id)
@@ -100,6 +103,10 @@ FILTERED: dict[str, tuple[Executable, list[str]]] = {
     "join along the relationship": (
         select(Country.name, Client.name).join(Country.clients),
         ["a", "a0"],
+    ),
+    "join with a subquery of the model": (
+        select(Country.name).select_from(join(Country, filtered, true())),
+        ["a", "b"],
     ),
     "outer join": (
         select(Country.name, Client.name).outerjoin(Country.clients),

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """What no filter can be added to is refused: leaks 1 and 2, tables without their model and text."""
 
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -21,12 +22,16 @@ from sqlalchemy import (
     select,
     table,
     text,
+    true,
     union_all,
     update,
 )
+from sqlalchemy import join as sql_join
 from sqlalchemy.orm import (
     Mapped,
     aliased,
+    join,
+    outerjoin,
 )
 
 from forktex_core.db import (
@@ -34,6 +39,7 @@ from forktex_core.db import (
     BaseDBModel,
     ScopeError,
     UnscopedStatementError,
+    get_engine,
     get_session,
     org_scope,
 )
@@ -79,6 +85,9 @@ REFUSED: dict[str, Executable] = {
     "alias of the table joined to a model": select(Country.name).join(
         ANOTHER, ANOTHER.c.country_id == Country.id
     ),
+    "table joined to a model on nothing": select(Country.name).join(CLIENT, true()),
+    "table on the right of a join": select(Country.name).select_from(join(Country, CLIENT, true())),
+    "table on the left of a join": select(Country.name).select_from(join(CLIENT, Country, true())),
     "subquery of the table": select(select(BILL.c.number).subquery().c.number),
     "CTE of the table": select(select(BILL.c.number).cte().c.number),
     "table beside a model": select(Client.name, BILL.c.number),
@@ -158,6 +167,54 @@ async def test_what_cannot_be_filtered_is_refused_without_a_scope(way: str) -> N
         with pytest.raises(ScopeError):
             await session.execute(REFUSED[way])
     assert list(await everything()) == ["a1", "a2", "b1", "b2"]
+
+
+BESIDE = aliased(Client)
+WRITTEN_OUT: dict[str, Any] = {
+    "model": join(Country, Client),
+    "model along the relationship": join(Country, Client, Country.clients),
+    "outer": outerjoin(Country, Client),
+    "alias": join(Country, BESIDE),
+    "subclass": join(Country, Reminder, true()),
+    "nested at the left": join(join(Country, Client), Country, true()),
+    "nested twice": join(join(Country, Client, Country.clients), Bill, Client.bills),
+    "nested at the right": join(Country, join(Client, Bill), true()),
+    "scoped at the left of all": join(join(Client, Country), Bill, Client.bills),
+    "Core's": sql_join(Country, Client),
+    "Core's, scoped at the left": sql_join(Client, Country),
+    "Core's inside the ORM's": join(sql_join(Client, Country), Country, true()),
+    "Core's inside, at the right": join(Country, sql_join(Country, Client), true()),
+}
+
+
+async def answer(statement: Executable) -> list[str]:
+    """What a session of its own shows, or that it refuses."""
+    async with get_session() as session:
+        try:
+            return shown(await session.execute(statement))
+        except UnscopedStatementError:
+            await session.rollback()
+            return ["refused"]
+
+
+@pytest.mark.parametrize("columns", [(), (Client.name,)], ids=["alone", "with its column"])
+@pytest.mark.parametrize("way", WRITTEN_OUT)
+async def test_joins_that_are_written_out_do_not_leak(way: str, columns: tuple[Any, ...]) -> None:
+    """The loader criterion reaches only a part of them. Whether they are filtered or refused, what
+    another organisation holds changes nothing in what is shown."""
+    whole = select(Country.name, *columns).select_from(WRITTEN_OUT[way])
+    forms: list[Executable] = [
+        whole,
+        select(whole.subquery().c[0]),
+        select(func.count()).select_from(WRITTEN_OUT[way]),
+        select(Country.name, exists().select_from(WRITTEN_OUT[way]).where(Client.name == "b0")),
+    ]
+    with org_scope(A):
+        beside_another = [await answer(form) for form in forms]
+        async with get_engine().begin() as connection:
+            await connection.execute(delete(BILL).where(BILL.c.org_id == B))
+            await connection.execute(delete(CLIENT).where(CLIENT.c.org_id == B))
+        assert [await answer(form) for form in forms] == beside_another
 
 
 async def test_an_author_may_vouch_for_a_statement() -> None:

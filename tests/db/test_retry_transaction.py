@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from forktex_core.db import (
     ConfigurationError,
+    NotInitializedError,
     RetriesExhaustedError,
     close_engine,
     get_session,
@@ -153,6 +155,19 @@ async def test_the_callers_own_error_rolls_back_and_is_raised() -> None:
     with pytest.raises(KeyError, match="mine"):
         await retry_transaction(fails)
     assert await stored() == [10, 10]
+
+
+async def test_the_engine_is_the_one_that_is_named(postgres: Server) -> None:
+    """`name` says which database the transaction is in."""
+    init_engine(postgres.url, name="other")
+
+    async def place(session: AsyncSession) -> object:
+        return await session.scalar(text("SELECT current_database()"))
+
+    there = await retry_transaction(place, name="other")
+    assert there == make_url(postgres.url).database != await retry_transaction(place)
+    with pytest.raises(NotInitializedError, match="'third'"):
+        await retry_transaction(place, name="third")
 
 
 async def test_a_plain_function_goes_in_by_run_sync() -> None:

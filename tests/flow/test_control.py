@@ -436,7 +436,7 @@ async def test_old_news_of_a_revocation_drops_no_new_claim(flow, serving, sql) -
         worker._tick = late
         worker._pulse_now.set()
         await eventually(lambda: worker._tick is tick)
-        await eventually(lambda: not worker._check_revoked.is_set())
+        await eventually(lambda: not worker._revoking.check.is_set())
         async with worker._claiming:  # what it set going is done
             work.hanging["three"].set()
         assert await flow.result(run_id, timeout=10) == ["one", "two", "three"]

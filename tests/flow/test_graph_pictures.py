@@ -84,6 +84,76 @@ def test_no_two_boxes_overlap(seed: int) -> None:
             assert route[-1] == (layout.boxes[target].x, layout.boxes[target].y)
 
 
+def around() -> Graph:
+    """Return a graph whose arrows have to go around a tall state."""
+    inner = Graph("inner", initial="i0")
+    for n in range(4):
+        inner.add_state(f"i{n}", terminal=n == 3)
+        if n:
+            inner.transition(f"i{n - 1}", f"i{n}")
+    g = Graph("around", initial="a")
+    g.add_state("a", manual=True)
+    g.add_state("b", manual=True)
+    g.subgraph("tall", inner)
+    g.add_state("beside", manual=True)
+    g.add_state("end", terminal=True)
+    g.transition("a", "b", on="b")
+    g.transition("a", "end", on="far")
+    g.transition("a", "end", after=60)
+    g.transition("b", "tall", on="in")
+    g.transition("b", "beside", on="beside")
+    g.transition("beside", "end", on="over")
+    g.transition("beside", "a", on="back")
+    g.transition("tall", "end")
+    g.transition("tall", "a", on="again")
+    return g
+
+
+def along(path: str) -> list[tuple[float, float]]:
+    """Return points along a path of curves."""
+    first, *curves = [[float(n) for n in part.split()] for part in re.split("[MC]", path) if part]
+    points, here = [], (first[0], first[1])
+    for curve in (c for group in curves for c in itertools.batched(group, 6)):
+        ends = (here, curve[:2], curve[2:4], curve[4:])
+        for step in range(1, 33):
+            t = step / 33
+            weights = ((1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t**3)
+            points.append(
+                tuple(
+                    sum(w * e[axis] for w, e in zip(weights, ends, strict=True)) for axis in (0, 1)
+                )
+            )
+        here = (curve[4], curve[5])
+    return points
+
+
+def test_no_arrow_goes_through_a_box_or_a_text() -> None:
+    """Not even beside a state that is many times as tall as the others; tips point inwards."""
+    picture = ET.fromstring(around().to_svg())
+    boxes = [
+        (g.get("data-state"), *(float(r.get(k)) for k in ("x", "y", "width", "height")))
+        for g in picture.iter(f"{SVG}g")
+        for r in [g.find(f"{SVG}rect")]
+        if "/" not in g.get("data-state")
+    ]
+    arrows = [p.get("d") for p in picture.findall(f"{SVG}path") if "C" in p.get("d")]
+    assert len(arrows) == 9
+    for path in arrows:
+        for (x, y), (name, left, top, width, height) in itertools.product(along(path), boxes):
+            assert not (left < x < left + width and top < y < top + height), (path, name)
+        *_, before, last = along(path)
+        target = min(boxes, key=lambda b: abs(last[1] - b[2] - b[4] / 2) - b[4] / 2)
+        middle = target[2] + target[4] / 2
+        assert abs(last[1] - middle) < abs(before[1] - middle)
+    texts = [
+        (float(t.get("x")), float(t.get("y")), "".join(t.itertext()).strip())
+        for t in picture.findall(f"{SVG}text")
+        if "label" in t.get("class")
+    ]
+    for (ax, ay, a), (bx, by, b) in itertools.combinations(texts, 2):
+        assert abs(ax - bx) > 3 * (len(a) + len(b)) or abs(ay - by) > 12, (a, b)
+
+
 def thousand() -> Graph:
     """Return a graph of 1,000 states with one problem in each tenth."""
     g = Graph("thousand", initial="s0")

@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 
 from forktex_core.flow import DatabaseUnavailableError, Flow, RunNotFoundError
+from tests.waiting import eventually
 
 
 class CountedStore:
@@ -38,10 +39,34 @@ async def test_many_callers_share_one_question(flow: Flow, serving) -> None:
     async with serving(flow):
         ids = await flow.start_many("echo", range(200))
         await asyncio.gather(*(flow.result(i, timeout=20) for i in ids))
+    async with flow:  # opened anew: no news of these ends is under way any more
         counted = CountedStore(flow._opened.store)
         again = await asyncio.gather(*(flow.result(i, timeout=20) for i in [*ids, ids[0]]))
         assert again == [*range(200), 0]
         assert counted.asked == 1
+
+
+async def test_a_run_that_ends_in_this_process_costs_no_question(flow: Flow, serving) -> None:
+    """Who waits already is told what the worker wrote; failures, too, and in the annotated type."""
+
+    @flow.workflow()
+    async def waits(ctx, fails: bool) -> bytes:
+        await ctx.wait_signal("go")
+        if fails:
+            raise KeyError("lost")
+        return b"\xff"
+
+    async with serving(flow):
+        counted = CountedStore(flow._opened.store)
+        ids = [await flow.start("waits", fails) for fails in (False, True)]
+        waiting = [asyncio.create_task(flow.result(i, timeout=20)) for i in ids]
+        await eventually(lambda: counted.asked and not flow._opened.results._asking)
+        counted.failure = ConnectionError("nobody is to ask")
+        for run_id in ids:
+            await flow.send_signal(run_id, "go")
+        found = await asyncio.gather(*waiting, return_exceptions=True)
+    assert found[0] == b"\xff"
+    assert isinstance(found[1], KeyError)
 
 
 async def test_an_unknown_run_among_known_ones(flow: Flow, serving) -> None:

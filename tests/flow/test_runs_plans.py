@@ -107,7 +107,7 @@ async def test_each_listing_reads_a_bounded_part_of_100_000_runs(flow: Flow, sql
         for name, conditions in CASES.items():
             for order in statement.ORDERS:
                 if not any(f"{time}_" in str(conditions) and time not in order for time in TIMES):
-                    for after in (None, later) if order == "-created" else (None,):
+                    for after in (None, later) if order[0] == "-" else (None,):
                         made = statement.listing(
                             schema, Question(ALL.narrowed(conditions)), order, PAGE + 1, after
                         )
@@ -120,3 +120,21 @@ async def test_each_listing_reads_a_bounded_part_of_100_000_runs(flow: Flow, sql
     worst = {what: rows for what, rows in found.items() if rows > BOUND}
     assert worst == {}
     assert len(found) > 70
+
+
+async def test_retention_finds_the_outlived_of_every_queue(flow: Flow, sql, schema) -> None:
+    """Its index is ordered by queue, too: what is pruned is what is older, in whatever queue."""
+    async with flow:
+        await flow.retain("old", older_than=60, statuses=["succeeded"])
+        await sql.execute("INSERT INTO definition VALUES ('w', 1, 'w@1', 'code')")
+        await sql.execute(
+            "INSERT INTO run (id, workflow, version, lane, queue, priority, status, finished_at)"
+            " SELECT gen_random_uuid(), 'w', 1, 'w@1', 'q' || n % 3, 0, 'succeeded',"
+            " now() - n * interval '20 s' FROM generate_series(1, 12) n"
+        )
+        found = await flow._open.retention.outlived_runs("old", 100, 100)
+        wanted = await sql.fetch(
+            "SELECT id FROM run WHERE finished_at <= now() - interval '60 s' ORDER BY finished_at"
+        )
+    assert found == [row["id"] for row in wanted]
+    assert len(found) == 10

@@ -8,7 +8,9 @@ from pathlib import Path
 
 GOOD = """
 from uuid import UUID
-from forktex_core.flow import Flow, FlowContext
+from forktex_core.flow import (
+    Action, Change, Column, Flow, FlowContext, FlowExtension, RunView, TenantExtension,
+)
 
 flow = Flow("postgresql://")
 
@@ -31,6 +33,20 @@ async def main() -> None:
     await flow.start(loose, 1.5)
     await flow.start(loose, None)
     await flow.schedule("s", typed, cron="* * * * *", overlap="skip")
+    g: str = await flow.as_("ada").run(typed, 1, timeout=5)
+
+class Both:
+    def columns(self) -> list[Column]: return [Column("team", str)]
+    async def authorize(self, action: Action, principal: str, run: RunView | None) -> bool:
+        return True
+
+class Part(FlowExtension):
+    def after_commit(self, change: Change) -> None: ...
+
+class Unlike:
+    def visible(self, principal: str, more: int) -> str: return "true"
+
+guarded = Flow("postgresql://", extensions=[Both(), Part(), TenantExtension()])
 """
 BAD = {
     "await flow.start(typed, 'x')": "Cannot infer",
@@ -42,6 +58,10 @@ BAD = {
     "x: int = await flow.run(typed, 1)": "arg-type",
     "await flow.schedule('s', typed, overlap='perhaps')": "arg-type",
     "await flow.rewind(UUID(int=1))": "call-arg",
+    "await flow.as_(1).start(typed, 'x')": "Cannot infer",
+    "flow.as_(1).register_graph": "attr-defined",
+    "Flow('', extensions=[object()])": "list-item",
+    "Flow('', extensions=[Unlike()])": "list-item",
 }
 
 

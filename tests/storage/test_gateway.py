@@ -184,6 +184,23 @@ async def test_a_failed_part_aborts_the_upload(
     assert not await through.exists("big")
 
 
+async def test_an_abort_is_looked_after(through: StorageClient, gate: Gateway, s3: S3) -> None:
+    """A part that arrives after the abort revives the upload in some stores, so that the client
+    looks, and aborts again; here the first abort changes nothing."""
+
+    async def pretend(message: Message) -> None:
+        if message.method == "DELETE" and gate.count("DELETE") == 1:
+            message.refusal = 204
+        if message.is_part and "partNumber=2&" in message.path:
+            message.refusal = 403
+
+    gate.before = pretend
+    with pytest.raises(AccessDenied):
+        await through.put("big", b"x" * 17 * MIB)
+    assert gate.count("DELETE") == 2
+    assert pending(s3, through.bucket) == []
+
+
 async def test_a_caller_that_goes_while_parts_travel(
     through: StorageClient, gate: Gateway, s3: S3
 ) -> None:
@@ -344,6 +361,7 @@ async def test_bytes_altered_on_their_way_in(
     with pytest.raises(ChecksumMismatch) as failure:
         await through.put("altered", os.urandom(size))
     assert (failure.value.bucket, failure.value.key) == (through.bucket, "altered")
+    assert gate.count("POST", "uploadId=") == 0  # the part itself is refused, not the completion
     assert not await through.exists("altered")
     assert pending(s3, through.bucket) == []
 

@@ -19,7 +19,9 @@ from forktex_core.storage import (
     Area,
     AzureCredentials,
     CallbackApp,
+    CallbackClaims,
     CallbackSigner,
+    InvalidKey,
     InvalidTTL,
     Layout,
     LinkExpired,
@@ -49,6 +51,18 @@ async def test_a_signed_url_reads(storage: StorageClient) -> None:
         assert (await web.get(url.replace("b/%C3%BC", "b/x"))).status_code == 403
         assert (await web.get(url[:-1] + ("0" if url[-1] != "0" else "1"))).status_code == 403
         assert (await web.put(url, content=b"x")).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "key", ["a b+c", "d/ü/日本", "x'(1)*!~,;", "50%25 off", "q?a=b&c#d", "@:$="]
+)
+async def test_a_signed_url_of_any_key(storage: StorageClient, key: str) -> None:
+    """Whatever a key holds, its link reads just that object, and our own requests find it."""
+    await storage.put(key, key)
+    async with httpx.AsyncClient() as web:
+        answer = await web.get(await storage.signed_url(key))
+    assert (answer.status_code, answer.text) == (200, key)
+    assert await storage.get(key, verify=True) == key.encode()
 
 
 async def test_code_is_never_shown_in_place(storage: StorageClient) -> None:
@@ -153,7 +167,17 @@ def test_layouts_keep_public_and_private_apart() -> None:
         Layout(Area("a", "x"), Area("a", "y"))
     with pytest.raises(KeyError, match="invoices"):
         Layout(Area("invoices", "i")).area("nope")
+    own = Layout(Area("a", "x", access=PublicAccess.read), Area("b", "x/y", bucket="b"))
+    with pytest.raises(ValueError, match="lies inside"):
+        StorageClient("memory://b", layout=own)
     area = Area("a", "x/{tenant}")
+    assert area.fill({"tenant": "e\u0301"}) == "x/\u00e9/"
+    for hostile in ("", ".", "..", "a\\b", "a\x00", "\u202ea", "x" * 256):
+        with pytest.raises(InvalidKey):
+            area.fill({"tenant": hostile})
+    for prefix in ("{tenant}/a", "x/a{tenant}", "x/../y", "x//y", "x/{}"):
+        with pytest.raises(ValueError, match=r"segment|placeholder|empty"):
+            Area("a", prefix)
     for values in ({}, {"tenant": "a/b"}, {"tenant": ".."}, {"tenant": "a", "more": 1}):
         with pytest.raises(ValueError, match=r"tenant|segment"):
             area.fill(values)
@@ -230,6 +254,34 @@ async def test_callback_links(storage: StorageClient, s3: S3) -> None:
     with pytest.raises(ValueError, match="at least 16"):
         CallbackSigner("https://api.test", {"a": b"short"})
     assert "kkkk" not in repr(signer)
+
+
+def test_which_key_signs_a_callback_and_how_long_it_holds() -> None:
+    """The first key signs; half a minute after its end a link still holds, and then no more; a
+    field that stands twice was not signed so."""
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    signer = CallbackSigner("https://api.test/files", {"2027": b"n" * 32, **KEYS})
+    url = signer.sign(CallbackClaims("b", "k", now))
+    assert parse_qs(urlsplit(url).query)["k"] == ["2027"]
+    assert signer.verify(url, now=now + timedelta(seconds=30)).expires_at == now
+    with pytest.raises(LinkExpired):
+        signer.verify(url, now=now + timedelta(seconds=31))
+    with pytest.raises(LinkInvalid, match="not signed"):
+        signer.verify(f"{url}&b=b", now=now)
+
+
+@pytest.mark.parametrize(("ttl", "before"), [(600, 60), (7 * 24 * 3600 - 20, 20)])
+async def test_a_link_begins_before_now(s3: S3, ttl: int, before: int) -> None:
+    """A margin for clocks that differ, as far as the longest lifetime leaves room; the end is the
+    one that was asked for."""
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    async with s3.client("b", clock=lambda: now) as storage:
+        url = await storage.signed_url("k", ttl_seconds=ttl)
+    query = parse_qs(urlsplit(url).query)
+    begins = datetime.strptime(query["X-Amz-Date"][0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    assert begins == now - timedelta(seconds=before)
+    assert begins + timedelta(seconds=int(query["X-Amz-Expires"][0])) == url.expires_at
+    assert url.expires_at == now + timedelta(seconds=ttl)
 
 
 async def test_links_of_azure(azurite: str) -> None:
@@ -350,6 +402,9 @@ async def test_policies_of_others_stay(s3: S3, bucket: str) -> None:
         await storage.set_public("ours/", PublicAccess.none)
         assert not await storage.is_public("ours/x")
         assert await storage.is_public("theirs/x")
+        for wild in ("o*/", "o?rs/", "${aws:username}/"):
+            with pytest.raises(ValueError, match="wildcard"):
+                await storage.set_public(wild, PublicAccess.read)
 
 
 async def test_a_reader_that_goes_away_ends_the_stream() -> None:

@@ -12,8 +12,9 @@ import boto3
 import pytest
 from azure.storage.blob import BlobSasPermissions, generate_blob_sas
 from azure.storage.blob import _shared_access_signature as sdk_sas
-from botocore.auth import S3SigV4QueryAuth
+from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
+from botocore.config import Config
 from botocore.credentials import Credentials
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
@@ -35,6 +36,7 @@ from forktex_core.storage.signing import azure, gcs_v4, sigv4, v4
 # The example of AWS's S3 documentation, "Authenticating Requests: Using Query Parameters".
 EXAMPLE = S3Credentials("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
 MOMENT = datetime(2013, 5, 24, tzinfo=UTC)
+DATES = {"x-goog-date", "x-amz-date"}
 
 
 def test_the_published_presigned_url() -> None:
@@ -98,6 +100,29 @@ def botocore_signature(signer: S3SigV4QueryAuth, request: AWSRequest) -> str:
     canonical = signer.canonical_request(request)
     # botocore takes the moment from the request's context; X-Amz-Date is what it signs.
     return signer.signature(signer.string_to_sign(request, canonical), request)
+
+
+@pytest.mark.parametrize("token", [None, "session/token+="])
+def test_headers_signed_like_botocore(token: str | None) -> None:
+    """botocore's header signer gives the same signature, values with many spaces and a token
+    included."""
+    given = {"content-type": "text/plain", "x-amz-meta-a": "  two   spaces "}
+    ours = sigv4.sign_headers(
+        "PUT", host="s3.test:9000", path="/bucket/k", query="", headers=given,
+        digest="UNSIGNED-PAYLOAD", credentials=S3Credentials("AK", "secret", token),
+        region="eu-west-1", moment=MOMENT,
+    )  # fmt: skip
+    assert ours.get("x-amz-security-token") == token
+    request = AWSRequest("PUT", "http://s3.test:9000/bucket/k", headers=given)
+    request.headers["X-Amz-Content-SHA256"] = "UNSIGNED-PAYLOAD"
+    request.headers["X-Amz-Date"] = "20130524T000000Z"
+    if token:
+        request.headers["X-Amz-Security-Token"] = token
+    request.context["timestamp"] = "20130524T000000Z"
+    signer = S3SigV4Auth(Credentials("AK", "secret", token), "s3", "eu-west-1")
+    canonical = signer.canonical_request(request)
+    theirs = signer.signature(signer.string_to_sign(request, canonical), request)
+    assert ours["authorization"].endswith(f"Signature={theirs}")
 
 
 @pytest.mark.parametrize("key", ["plain.txt", "a b/ü~+&.pdf"])
@@ -216,10 +241,36 @@ async def test_google_post_policy_like_the_sdk(
     )
 
 
+@pytest.mark.parametrize("token", [None, "session/token+="])
+@pytest.mark.parametrize("kind", ["image/png", "image/*", None])
+async def test_s3_post_policy_like_the_sdk(kind: str | None, token: str | None) -> None:
+    """The form of a browser upload has the fields and conditions of boto3's, a token included."""
+    keys = S3Credentials("AK", "secret", token)
+    async with StorageClient("s3://my-box", keys, clock_skew=0) as ours:
+        form = await ours.signed_url(
+            "up/a b.png", PublicAccess.write, content_type=kind, max_bytes=1000
+        )
+    client = boto3.client(
+        "s3", region_name="us-east-1", aws_access_key_id="AK", aws_secret_access_key="secret",
+        aws_session_token=token, config=Config(signature_version="s3v4"),
+    )  # fmt: skip
+    conditions: list[Any] = [["content-length-range", 0, 1000]]
+    fields = {}
+    if kind == "image/*":
+        conditions.append(["starts-with", "$Content-Type", "image/"])
+    elif kind:
+        conditions.append({"Content-Type": kind})
+        fields = {"Content-Type": kind}
+    theirs = client.generate_presigned_post("my-box", "up/a b.png", fields, conditions, 600)
+    assert set(form.fields) == set(theirs["fields"])
+    assert conditions_of(form.fields) == conditions_of(theirs["fields"])
+    assert form.fields.get("x-amz-security-token") == token
+
+
 def conditions_of(fields: dict[str, str]) -> set[str]:
     """What a policy demands, without the moment at which it was made."""
     conditions = json.loads(base64.b64decode(fields["policy"]))["conditions"]
-    return {json.dumps(c) for c in conditions if not (isinstance(c, dict) and "x-goog-date" in c)}
+    return {json.dumps(c) for c in conditions if not (isinstance(c, dict) and c.keys() & DATES)}
 
 
 def test_cloudfront_verifies_with_the_public_key(rsa_pem: tuple[rsa.RSAPrivateKey, str]) -> None:

@@ -48,8 +48,7 @@ def guard_update(statement: Update, parameters: Any, mapper: Mapper[Any], org: A
             f"an UPDATE of many {name} rows by primary key has no place for the scope's filter; "
             f"use update({name}).where(...), or change the loaded objects"
         )
-    ordered = getattr(statement, "_ordered_values", None) or ()
-    _refuse_foreign([statement._values or {}, dict(ordered), parameters or {}], mapper, org)  # noqa: SLF001
+    _refuse_foreign([statement._values or {}, parameters or {}], mapper, org)  # noqa: SLF001
 
 
 def _inserted(statement: Insert, parameters: Any) -> Iterator[Values]:

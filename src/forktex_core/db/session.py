@@ -221,8 +221,9 @@ def _refuse_unfilterable(state: ORMExecuteState) -> None:
         raise UnscopedStatementError(
             f"this statement reads or writes {model}, which belongs to an organisation, in a way "
             f"that the scope's filter cannot be added to; name the model as an entity "
-            f"(select({model}), or .select_from({model})), run it inside unscoped(), or filter by "
-            "org_id yourself and say so: statement.execution_options(org_filtered=True)"
+            f"(select({model}), .select_from({model}) or .join({model})), run it inside "
+            "unscoped(), or filter by org_id yourself and say so: "
+            "statement.execution_options(org_filtered=True)"
         )
 
 

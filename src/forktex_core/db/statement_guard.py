@@ -107,10 +107,17 @@ def _joined(select: Select[Any]) -> list[Any]:
 
 
 def _bare_source(source: Any) -> str | None:
+    if isinstance(source, Join) and "parentmapper" not in source._annotations:  # noqa: SLF001
+        return _scoped_source(source)  # written out, by orm.join() too: the filter reaches a part
     if not isinstance(source, FromClause) or _is_entity(source):
         return None
+    return _scoped_source(source)
+
+
+def _scoped_source(source: Any) -> str | None:
+    """The scoped model that stands anywhere in a join, or is the source itself."""
     if isinstance(source, Join):
-        return _bare_source(source.left) or _bare_source(source.right)
+        return _scoped_source(source.left) or _scoped_source(source.right)
     return _scoped_model(source)
 
 

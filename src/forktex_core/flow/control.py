@@ -24,6 +24,7 @@ from forktex_core.flow.errors import (
     RunFinishedError,
     RunNotFoundError,
 )
+from forktex_core.flow.gate import guarded
 from forktex_core.flow.identity import as_run_id, new_run_id
 from forktex_core.flow.session import AnySession, SessionStatements
 from forktex_core.flow.setback import Recorded, entry_of, failing_entry, recorded
@@ -52,6 +53,7 @@ class Unserved:
 class Control(Client):
     """The part of Flow that acts on runs."""
 
+    @guarded("signal")
     async def send_signal(
         self,
         run_id: UUID | str,
@@ -93,8 +95,8 @@ class Control(Client):
         else:
             statements = SessionStatements(session)
             stored = opened.store.encode_signal(name, text)
-            sql = opened.store.sql["send_signal"]
-            sent = (await statements.fetch(sql, str(run_id), name, stored, idempotency_key))[0]
+            arguments = (str(run_id), name, stored, idempotency_key)
+            sent = (await statements.run(opened.store, "send_signal", *arguments))[0]
         if sent["outcome"] == "unknown":
             raise RunNotFoundError(run_id)
         if sent["outcome"] == "finished":
@@ -110,6 +112,7 @@ class Control(Client):
         if self._opened is not None:
             self._tell_of_signal(run_id, sent)
 
+    @guarded("cancel")
     async def cancel(
         self, run_id: UUID | str, reason: str | None = None, *, force: bool = False
     ) -> bool:
@@ -143,6 +146,7 @@ class Control(Client):
                 self._tell_of_signal(w.run_id, {"worker_id": w.worker_id, "queue": w.queue})
         return bool(told)
 
+    @guarded("pause")
     async def pause(self, run_id: UUID | str, *, by: str | None = None) -> None:
         """Let an unfinished run stand still until resume(). A step that is being executed is
         interrupted, and executed again then; signals are kept meanwhile, and a timeout passes.
@@ -163,6 +167,7 @@ class Control(Client):
         )
         self._tell_of_revocation(done["held_by"])
 
+    @guarded("resume")
     async def resume(self, run_id: UUID | str) -> None:
         """Let a paused run go on, or one that was halted (RunHalted) when its cause is mended.
 
@@ -178,6 +183,7 @@ class Control(Client):
         )
         self._tell_of_work(done["queue"])
 
+    @guarded("retry")
     async def retry(self, run_id: UUID | str) -> None:
         """Let a failed (or cancelled, or timed-out) run go on from the step that failed it.
 
@@ -200,6 +206,7 @@ class Control(Client):
             if await self._set_back(run, seq, ["failed", "cancelled"], "pending"):
                 return
 
+    @guarded("rewind")
     async def rewind(self, run_id: UUID | str, to_step: str) -> None:
         """Set a run that has not succeeded back to before a step, which is executed again.
 
@@ -224,6 +231,7 @@ class Control(Client):
             if await self._set_back(run, seq, [*_UNFINISHED, "failed", "cancelled"], "pending"):
                 return
 
+    @guarded("fork")
     async def fork(
         self,
         run_id: UUID | str,
@@ -266,7 +274,7 @@ class Control(Client):
             check_name(queue, "queue")
             await self._open.queues.ensure_queue(queue)
         done = await self._open.control.fork_run(
-            run_id, new_run_id(), seq, version, lane, queue, idempotency_key
+            run_id, new_run_id(), seq, version, lane, queue, self._own_key(idempotency_key)
         )
         if done["outcome"] == "unknown":
             raise RunNotFoundError(run_id)
@@ -276,8 +284,10 @@ class Control(Client):
             )
         if done["outcome"] == "done":
             self._tell_of_work(done["queue"])
-        return UUID(bytes=done["run_id"].bytes)
+        forked = UUID(bytes=done["run_id"].bytes)
+        return forked if done["outcome"] == "done" else await self._theirs(forked)
 
+    @guarded("list")
     async def unserved(self) -> list[Unserved]:
         """Return which unfinished runs no living worker serves, by workflow, version and queue.
 

@@ -8,12 +8,13 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 from forktex_core.flow.client import Client, Target
 from forktex_core.flow.codec import ANY
 from forktex_core.flow.errors import DefinitionError, FlowError
+from forktex_core.flow.gate import guarded, of_process
 from forktex_core.flow.graph.definition import Graph
 from forktex_core.flow.graph.library import Library
 from forktex_core.flow.graph.stored import (
@@ -26,9 +27,6 @@ from forktex_core.flow.graph.stored import (
 )
 from forktex_core.flow.graph.walk import POSITION, GraphWorkflow, Position
 from forktex_core.flow.store.graphs import GraphStore
-
-if TYPE_CHECKING:
-    from forktex_core.flow.flow import Flow
 
 _ANYTHING: Any = object()
 _FIRST = UUID(int=0)
@@ -78,8 +76,15 @@ class Migration:
 class Definitions:
     """Graphs as data, by namespace. Get it as ``flow.definitions``."""
 
-    def __init__(self, flow: "Flow") -> None:
+    def __init__(self, flow: "Client") -> None:
         self._flow = flow
+
+    @property
+    def _client(self) -> "Client":
+        return self._flow
+
+    def _on(self, client: "Client") -> "Definitions":
+        return Definitions(client)
 
     @property
     def _store(self) -> GraphStore:
@@ -92,6 +97,7 @@ class Definitions:
             raise DefinitionError("this Flow serves no stored graphs: Flow.serve_graphs(library)")
         return found  # type: ignore[no-any-return]
 
+    @guarded("definition.change")
     async def save(self, namespace: str, graph: Graph | str, *, expected: int | None = None) -> int:
         """Save the next version of a graph and return its number. It is not active yet.
 
@@ -117,6 +123,7 @@ class Definitions:
             raise GraphConflictError(namespace, checked.name, expected, done["version"])
         return int(done["version"])
 
+    @guarded("definition.read")
     async def get(self, namespace: str, name: str, version: int | None = None) -> Graph:
         """Return a version of a graph, the newest by default.
 
@@ -133,6 +140,7 @@ class Definitions:
         graph.version = version
         return graph
 
+    @guarded("definition.read")
     async def list(self, namespace: str, *, after: str = "", limit: int = 100) -> list[StoredGraph]:
         """Return a page of a namespace's graphs by name, those after a name; documents are not
         read.
@@ -143,6 +151,7 @@ class Definitions:
         rows = await self._store.list_graphs(namespace, after, limit)
         return [StoredGraph(r["name"], r["latest"], r["active"], r["changed_at"]) for r in rows]
 
+    @guarded("definition.read")
     async def diff(self, namespace: str, name: str, old: int, new: int) -> GraphDiff:
         """Return what differs between two versions.
 
@@ -155,6 +164,7 @@ class Definitions:
         texts = [to_json(await self.get(namespace, name, v), library) for v in (old, new)]
         return difference(*(json.loads(text) for text in texts))
 
+    @guarded("definition.change")
     async def activate(
         self, namespace: str, name: str, version: int, *, expected: int | None = _ANYTHING
     ) -> None:
@@ -174,6 +184,7 @@ class Definitions:
         """
         await self._switch(namespace, name, version, expected)
 
+    @guarded("definition.change")
     async def retire(self, namespace: str, name: str, *, expected: int | None = _ANYTHING) -> None:
         """Let no new run of a graph begin; those that have begun go on.
 
@@ -201,6 +212,7 @@ class Definitions:
             raise GraphNotFoundError(namespace, name)
         return head
 
+    @guarded("definition.migrate")
     async def migrate_runs(
         self,
         name: str,
@@ -244,7 +256,11 @@ class Definitions:
 
     async def _version(self, name: str, version: int) -> GraphWorkflow:
         if name.startswith("@"):
-            return await self._stored.load(name, version)
+            namespace, bare = split_name(name)
+            if not self._store.has(namespace):  # it may be compiled already, for its own tenant
+                raise GraphNotFoundError(namespace, bare, version)
+            fetch = self._flow._fetch_graph  # noqa: SLF001 - a part of the Flow
+            return await self._stored.load(name, version, fetch)
         registry = self._flow._registry  # noqa: SLF001 - a part of the Flow
         found = registry.find(name, version)
         if not isinstance(found, GraphWorkflow):
@@ -306,16 +322,17 @@ class Defining(Client):
     @property
     def definitions(self) -> Definitions:
         """Graphs as data, by namespace."""
-        return Definitions(self)  # type: ignore[arg-type]
+        return Definitions(self)
 
+    @of_process
     def serve_graphs(self, library: Library) -> None:
         """Let this Flow's workers run stored graphs, which may name what the library offers. Call
         it before run_worker().
         """
-        self._registry.stored = StoredGraphs(library, self._fetch_graph)
+        self._registry.stored = StoredGraphs(library, self._fetch_for_worker)
 
-    async def _fetch_graph(self, namespace: str, name: str, version: int) -> str | None:
-        return await self._open.graphs.graph_document(namespace, name, version)
+    async def _fetch_for_worker(self, namespace: str, name: str, version: int) -> str | None:
+        return await self._trusted.graphs.graph_document(namespace, name, version)
 
     async def _stored_target(self, workflow: str, version: int | None) -> Target:
         namespace, name = split_name(workflow)
@@ -327,7 +344,8 @@ class Defining(Client):
         version = version or head["active"]
         stored = self._registry.stored
         if stored is not None:
-            return Target(workflow, version, LANE, await stored.load(workflow, version))
+            found = await stored.load(workflow, version, self._fetch_graph)
+            return Target(workflow, version, LANE, found)
         if not await self._fetch_graph(namespace, name, version):
             raise GraphNotFoundError(namespace, name, version)
         return Target(workflow, version, LANE, None)

@@ -14,6 +14,8 @@
     ├── UnknownScheduleError       no schedule has this name
     ├── PayloadError               a value that JSON can't carry, or not of the annotated type
     │   └── PayloadTooLargeError   a value larger than the limit
+    ├── AccessDeniedError          the principal may not do it, or there is none
+    ├── ChangeRefusedError         an extension refused a change of status
     ├── ContextMisuseError         a durable call made where it can't be
     ├── NonDeterminismError        the code asks for something else than the journal holds
     ├── FlowNotOpenError           the flow was not opened, or is closed
@@ -336,6 +338,25 @@ class NoSchemaError(FlowError):
         super().__init__(
             f"there is no Flow in schema {schema!r} at {address}: is it the right database, and "
             "does Flow(schema=...) name the right schema?"
+        )
+
+
+class AccessDeniedError(FlowError):
+    """A principal may not do something, or nobody said who asks."""
+
+    def __init__(self, action: str, what: str | None = None) -> None:
+        self.action = action
+        super().__init__(what or f"this principal may not do {action!r}: ask whoever grants it")
+
+
+class ChangeRefusedError(FlowError):
+    """An extension's on_transition failed; the change of status was undone."""
+
+    def __init__(self, run_id: UUID, status: str, error: BaseException) -> None:
+        self.run_id, self.status = run_id, status
+        super().__init__(
+            f"run {run_id} does not become {status}: on_transition failed with "
+            f"{type(error).__name__}: {error}"
         )
 
 

@@ -8,11 +8,12 @@ import asyncio
 import contextlib
 import signal as signals
 import warnings
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Concatenate, Protocol, Self, overload
 
+from forktex_core.flow.acting import ActingFlow
 from forktex_core.flow.client import Opened
 from forktex_core.flow.context import FlowContext
 from forktex_core.flow.definitions import Defining
@@ -21,6 +22,8 @@ from forktex_core.flow.engine.settings import WorkerSettings
 from forktex_core.flow.engine.transaction import Transactions
 from forktex_core.flow.engine.worker import Worker
 from forktex_core.flow.errors import DefinitionError
+from forktex_core.flow.extending import Extensions
+from forktex_core.flow.extension import AnyExtension
 from forktex_core.flow.graph.definition import Graph
 from forktex_core.flow.inspect.inspecting import Inspecting
 from forktex_core.flow.offering import Offering
@@ -30,6 +33,7 @@ from forktex_core.flow.retry import NO_RETRY, Retry
 from forktex_core.flow.scheduling import Scheduling
 from forktex_core.flow.starting import Starting
 from forktex_core.flow.store.base import Codec
+from forktex_core.flow.store.columns import add_columns
 from forktex_core.flow.store.connection import Link, Pool, address, connect, plain_dsn
 from forktex_core.flow.store.migrate import check
 from forktex_core.flow.store.migrate import migrate as bring_up
@@ -58,6 +62,7 @@ class Flow(Starting, Offering, Defining, Queueing, Scheduling, Retaining, Inspec
         max_payload_bytes: limit for each input, output, step result and signal payload, as JSON.
         codec: two functions from str to str, (encode, decode), that every value passes on its way
             to the database and back: to encrypt or compress. Metadata and names are not encoded.
+        extensions: objects with hooks of FlowExtension, asked in this order.
 
     Making a Flow does no I/O. Use ``async with flow:``, or open() and close().
     """
@@ -72,8 +77,10 @@ class Flow(Starting, Offering, Defining, Queueing, Scheduling, Retaining, Inspec
         pool_size: int = 10,
         max_payload_bytes: int = 2 * 1024 * 1024,
         codec: Codec | None = None,
+        extensions: Sequence[AnyExtension] = (),
     ) -> None:
         self._opened: Opened | None = None
+        self._extensions = Extensions(extensions)
         self.schema = schema
         self._dsn = plain_dsn(database_url)
         self._direct_dsn = None if direct_url is None else plain_dsn(direct_url)
@@ -169,6 +176,15 @@ class Flow(Starting, Offering, Defining, Queueing, Scheduling, Retaining, Inspec
         """What is registered here: workflows and compiled graphs, all versions of them."""
         return list(self._registry)
 
+    def as_(self, principal: Any) -> ActingFlow:
+        """Return the calls of this Flow as a principal may make them: whatever the extensions take
+        for one (a user, a token's claims), or SYSTEM for the service itself.
+
+        With an extension that restricts anybody, this is the only way: a call on the Flow itself
+        is refused.
+        """
+        return ActingFlow(self, principal)
+
     # Life
 
     async def __aenter__(self) -> Self:
@@ -199,6 +215,7 @@ class Flow(Starting, Offering, Defining, Queueing, Scheduling, Retaining, Inspec
         try:
             if migrate:
                 await bring_up(connection, self.schema)
+                await self._add_columns(connection, session=session)
             else:
                 await check(connection, self.schema, address(dsn))
         finally:
@@ -207,7 +224,7 @@ class Flow(Starting, Offering, Defining, Queueing, Scheduling, Retaining, Inspec
         await pool.open()
         self._opened = Opened(
             self.schema, pool, self._link, codec=self._codec, listen=session,
-            transactions=self._transactions,
+            transactions=self._transactions, extensions=self._extensions,
         )  # fmt: skip
 
     async def close(self) -> None:
@@ -226,6 +243,14 @@ class Flow(Starting, Offering, Defining, Queueing, Scheduling, Retaining, Inspec
                 ResourceWarning,
                 stacklevel=2,
             )
+
+    async def _add_columns(self, connection: Any, *, session: bool) -> None:
+        extensions = self._extensions
+        if extensions.columns or extensions.watches:
+            await add_columns(
+                connection, self.schema, extensions.columns,
+                watched=extensions.watches, session=session,
+            )  # fmt: skip
 
     def _transactions(self, store: Store) -> Transactions:
         return Transactions(
@@ -252,7 +277,7 @@ class Flow(Starting, Offering, Defining, Queueing, Scheduling, Retaining, Inspec
             settings: how to work; fields of WorkerSettings may also be given one by one.
             handle_signals: stop in good order on SIGTERM and SIGINT, at once on a second one.
         """
-        opened = self._open
+        opened = self._trusted
         if not list(self._registry) and self._registry.stored is None:
             raise DefinitionError(
                 "this Flow has no workflow to serve: register one before run_worker()"
@@ -262,14 +287,14 @@ class Flow(Starting, Offering, Defining, Queueing, Scheduling, Retaining, Inspec
             self._registry,
             schema=self.schema,
             link=self._link,
-            pool_store=opened.store,
+            pool_store=opened.store.through(opened.engine_passage),
             notifier=opened.notifier,
             max_payload=self._max_payload,
             session_lock=not self._pooled or self._direct_dsn is not None,
             on_finished=opened.results.ended_here,
+            on_known=opened.results.known,
             transactions=opened.transactions,
             outage=self._outage,
-            codec=self._codec,
             export=lambda: self._exporter,
         )
         self._workers.append(worker)

@@ -11,7 +11,7 @@ one journal and a page of ids. Pending runs that never began have nothing record
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -76,10 +76,13 @@ class Journals:
 
     @classmethod
     @asynccontextmanager
-    async def reading(cls, flow: "Flow", database_url: str) -> AsyncIterator["Journals"]:
+    async def reading(
+        cls, flow: "Flow", database_url: str, settings: Mapping[str, str] | None = None
+    ) -> AsyncIterator["Journals"]:
         """Connect, and read runs of a Flow's schema with its payload codec."""
         dsn = plain_dsn(database_url)
-        connection = await connect(dsn, "forktex-flow audit", default_transaction_read_only="on")
+        more: dict[str, Any] = {"default_transaction_read_only": "on", **(settings or {})}
+        connection = await connect(dsn, "forktex-flow audit", **more)
         codec = getattr(flow, "_codec", None)
         try:
             yield cls(connection, flow.schema, None if codec is None else codec[1])

@@ -11,7 +11,9 @@ from uuid import UUID, uuid4
 
 from forktex_core.flow.control import Control
 from forktex_core.flow.errors import RunFinishedError, RunNotFoundError
-from forktex_core.flow.graph.walk import POSITION, RECEIPT
+from forktex_core.flow.gate import guarded
+from forktex_core.flow.graph.payload import RECEIPT
+from forktex_core.flow.graph.walk import POSITION
 from forktex_core.flow.retry import seconds
 from forktex_core.flow.shown import Shown
 
@@ -60,6 +62,7 @@ class GraphPosition:
 class Offering(Control, Shown):
     """The part of Flow that speaks to runs of graphs."""
 
+    @guarded("signal")
     async def offer_signal(
         self,
         run_id: UUID | str,
@@ -102,6 +105,7 @@ class Offering(Control, Shown):
         if row["status"] in _ENDED and not await self.published(run_id, f"{RECEIPT}:{number}"):
             raise RunFinishedError(row["id"], row["status"], f"it did not look at signal {name!r}")
 
+    @guarded("read")
     async def graph_position(self, run_id: UUID | str) -> GraphPosition | None:
         """Return where a run of a graph is; None for a run that has not shown it yet, or is none of
         a graph. Exact where the run waits; between automatic states up to a tenth of a second old.

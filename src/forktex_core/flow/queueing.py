@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from forktex_core.flow.client import Client
+from forktex_core.flow.gate import guarded
 from forktex_core.flow.retry import seconds
 from forktex_core.flow.workflow import check_name
 
@@ -33,6 +34,7 @@ class QueueState:
 class Queueing(Client):
     """The part of Flow that sets limits to queues."""
 
+    @guarded("queue.change")
     async def queue(
         self,
         name: str,
@@ -75,6 +77,7 @@ class Queueing(Client):
         )
         self._tell_of_work(name)
 
+    @guarded("queue.change")
     async def pause_queue(self, name: str) -> None:
         """Let no run of a queue be claimed until resume_queue(); what is executed goes on until it
         waits.
@@ -82,12 +85,14 @@ class Queueing(Client):
         check_name(name, "queue")
         await self._open.queues.pause_queue(name, paused=True)
 
+    @guarded("queue.change")
     async def resume_queue(self, name: str) -> None:
         """Let the runs of a queue be claimed again."""
         check_name(name, "queue")
         await self._open.queues.pause_queue(name, paused=False)
         self._tell_of_work(name)
 
+    @guarded("queue.read")
     async def queues(self) -> list[QueueState]:
         """Return the queues that have limits, are paused, or are used with keys."""
         return [_state(row) for row in await self._open.queues.queues()]

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from forktex_core.flow.client import Client
 from forktex_core.flow.engine.pruning import Exporter
+from forktex_core.flow.gate import guarded, of_process
 from forktex_core.flow.retry import seconds
 from forktex_core.flow.transitions import FINISHED
 from forktex_core.flow.workflow import check_name
@@ -29,6 +30,7 @@ class Retaining(Client):
 
     _exporter: Exporter | None = None
 
+    @guarded("retention.change")
     async def retain(
         self,
         name: str,
@@ -65,6 +67,7 @@ class Retaining(Client):
             name, timedelta(seconds=age), sorted(wanted), workflow, export
         )
 
+    @guarded("retention.read")
     async def retention(self) -> list[RetentionRule]:
         """Return all rules."""
         return [
@@ -75,10 +78,12 @@ class Retaining(Client):
             for row in await self._open.retention.rules()
         ]  # fmt: skip
 
+    @guarded("retention.change")
     async def drop_retention(self, name: str) -> bool:
         """Remove a rule; return False when there is none of that name."""
         return await self._open.retention.delete_rule(name)
 
+    @of_process
     def on_prune(self, callback: Exporter) -> Exporter:
         """Set what takes the runs of rules with ``export=True`` before they go; usable as a
         decorator.

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from forktex_core.flow.client import Client, Target, check_start
 from forktex_core.flow.errors import UnknownScheduleError
+from forktex_core.flow.gate import guarded
 from forktex_core.flow.identity import new_run_id
 from forktex_core.flow.plan import Plan, delayed, scheduled_run_id
 from forktex_core.flow.retry import positive, seconds, span
@@ -59,6 +60,7 @@ class Schedule:
 class Scheduling(Client):
     """The part of Flow that keeps schedules."""
 
+    @guarded("schedule.change")
     async def schedule(
         self,
         name: str,
@@ -110,18 +112,19 @@ class Scheduling(Client):
             raise ValueError(f"overlap must be one of {', '.join(_OVERLAPS)}, not {overlap!r}")
         late, spread = span(catch_up, "catch_up"), span(jitter, "jitter")
         await self._check_key(queue, key)
+        columns, text = await self._draft(target, queue, priority, metadata)
         await self._put(
             name, target, plan, overlap, timedelta(seconds=late), timedelta(seconds=spread),
-            self._encode_input(target, input), version, queue, priority, key,
-            None if timeout is None else timedelta(seconds=positive(timeout, "timeout")),
-            self._encode_metadata(metadata),
+            self._encode_input(target, input), version, queue, priority, self._own_key(key),
+            None if timeout is None else timedelta(seconds=positive(timeout, "timeout")), text,
+            columns,
         )  # fmt: skip
-        return await self.get_schedule(name)
+        return self._schedule(await self._row_of(name))
 
     async def _put(  # noqa: PLR0917 - the columns of the table
         self, name: str, target: Target, plan: Plan, overlap: str, catch_up: timedelta,
         jitter: timedelta, input: str, version: int | None, queue: str, priority: int,
-        key: str | None, timeout: timedelta | None, metadata: str,
+        key: str | None, timeout: timedelta | None, metadata: str, columns: dict[str, Any],
     ) -> None:  # fmt: skip
         opened = self._open
         if target.workflow is not None:  # so that the leader knows it, whoever that is
@@ -131,18 +134,22 @@ class Scheduling(Client):
             )
         now = await opened.store.database_time()
         await opened.schedules.put_schedule(
-            name, target.name, version, plan.dump(), overlap, catch_up, jitter,
+            self._own(name), target.name, version, plan.dump(), overlap, catch_up, jitter,
             opened.store.encode(input), queue, priority, key, timeout, metadata, plan.after(now),
+            *opened.store.view.values(columns),
         )  # fmt: skip
 
+    @guarded("schedule.read")
     async def schedules(self) -> list[Schedule]:
         """Return all schedules, by name."""
         return [self._schedule(row) for row in await self._open.schedules.schedules()]
 
+    @guarded("schedule.read")
     async def get_schedule(self, name: str) -> Schedule:
         """Return a schedule; raise UnknownScheduleError when there is none of this name."""
         return self._schedule(await self._row_of(name))
 
+    @guarded("schedule.change")
     async def update_schedule(self, name: str, **changes: Any) -> Schedule:
         """Change some of a schedule's arguments (see schedule()) and keep the others. Giving one of
         ``cron``, ``every`` and ``at`` replaces whichever it had.
@@ -164,14 +171,17 @@ class Scheduling(Client):
         }  # fmt: skip
         return await self.schedule(name, **{**kept, **plan, **changes})
 
+    @guarded("schedule.change")
     async def pause_schedule(self, name: str) -> None:
         """Let a schedule fire no more until resume_schedule().
 
         Raises UnknownScheduleError when there is none of this name.
         """
-        if not await self._open.schedules.pause_schedule(name, None, paused=True):
+        stored = self._own(name)
+        if not await self._open.schedules.pause_schedule(stored, None, paused=True):
             raise UnknownScheduleError(name)
 
+    @guarded("schedule.change")
     async def resume_schedule(self, name: str) -> None:
         """Let a paused schedule fire again, from its next time on; what was missed is not made up
         for (see backfill_schedule()).
@@ -180,13 +190,15 @@ class Scheduling(Client):
         """
         row = await self._row_of(name)
         next_at = Plan.load(row["plan"]).after(row["now"])
-        await self._open.schedules.pause_schedule(name, next_at, paused=False)
+        await self._open.schedules.pause_schedule(row["name"], next_at, paused=False)
 
+    @guarded("schedule.change")
     async def delete_schedule(self, name: str) -> None:
         """Remove a schedule; its runs go on. Raises UnknownScheduleError when there is none."""
-        if not await self._open.schedules.delete_schedule(name):
+        if not await self._open.schedules.delete_schedule(self._own(name)):
             raise UnknownScheduleError(name)
 
+    @guarded("schedule.trigger")
     async def trigger_schedule(self, name: str) -> UUID:
         """Start a run of a schedule now, whatever runs; return its id.
 
@@ -197,6 +209,7 @@ class Scheduling(Client):
         await self._start_scheduled(row, run_id, row["now"], "allow")
         return run_id
 
+    @guarded("schedule.trigger")
     async def backfill_schedule(
         self, name: str, start: datetime, end: datetime, *, overlap: Overlap = "allow"
     ) -> list[UUID]:
@@ -216,8 +229,8 @@ class Scheduling(Client):
         row = await self._row_of(name)
         started = []
         for time in _times(Plan.load(row["plan"]), start, end):
-            run_id = scheduled_run_id(name, time)
-            due = delayed(name, time, row["jitter"])
+            run_id = scheduled_run_id(row["name"], time)
+            due = delayed(row["name"], time, row["jitter"])
             if await self._start_scheduled(row, run_id, due, overlap) in ("started", "queued"):
                 started.append(run_id)
         return started
@@ -232,7 +245,7 @@ class Scheduling(Client):
         return outcome
 
     async def _row_of(self, name: str) -> Any:
-        rows = await self._open.schedules.schedules(name)
+        rows = await self._open.schedules.schedules(self._own(name))
         if not rows:
             raise UnknownScheduleError(name)
         return rows[0]
@@ -241,11 +254,12 @@ class Scheduling(Client):
         plan = Plan.load(row["plan"])
         text = self._open.store.decode(row["input"])
         return Schedule(
-            name=row["name"], workflow=row["workflow"], version=row["version"], cron=plan.cron,
-            every=plan.every, at=plan.at, timezone=plan.timezone, overlap=row["overlap"],
+            name=self._shown(row["name"]), workflow=row["workflow"], version=row["version"],
+            cron=plan.cron, every=plan.every, at=plan.at, timezone=plan.timezone,
+            overlap=row["overlap"],
             catch_up=row["catch_up"].total_seconds(), jitter=row["jitter"].total_seconds(),
             input=None if text is None else json.loads(text), queue=row["queue"],
-            priority=row["priority"], key=row["key"],
+            priority=row["priority"], key=None if row["key"] is None else self._shown(row["key"]),
             timeout=None if row["timeout"] is None else row["timeout"].total_seconds(),
             metadata=json.loads(row["metadata"]), paused=row["paused"], next_at=row["next_at"],
             last_at=row["last_at"], last_run=row["last_run"], skipped=row["skipped"],

@@ -14,15 +14,21 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from forktex_core.flow.store.passage import CHANGING
+
 if TYPE_CHECKING:
     from sqlalchemy import TextClause
     from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session
 
+    from forktex_core.flow.store.base import Queries
+
 type AnySession = "AsyncSession | Session"
 
 _PARAMETER = re.compile(r"\$(\d+)")
+_COLON = re.compile(r"(?<!:):(?!:)")
 _WAKE = "forktex_flow.wake"
+_SET = "SELECT set_config(CAST($1 AS text), CAST($2 AS text), true)"
 
 
 class SessionStatements:
@@ -37,17 +43,40 @@ class SessionStatements:
         inner: Any = getattr(session, "sync_session", session)
         self._session: Session = inner
 
-    async def fetch(self, sql: str, *args: Any) -> list[Any]:
+    async def fetch(self, query: str, *args: Any) -> list[Any]:
         """Run one statement in the session's transaction."""
         from sqlalchemy.util import greenlet_spawn
 
         values = {f"p{number}": value for number, value in enumerate(args, 1)}
 
         def run() -> list[Any]:
-            result: Any = self._session.execute(_clause(sql), values)
+            result: Any = self._session.execute(_clause(query), values)
             return list(result.mappings()) if result.returns_rows else []
 
         rows: list[Any] = await greenlet_spawn(run)
+        return rows
+
+    async def run(self, store: "Queries", name: str, *args: Any) -> list[Any]:
+        """Run a named query, with all that extensions add to it."""
+        sql, args = store.statement(name, *args)
+        passage = store.passage
+        if passage is None:
+            return await self.fetch(sql, *args)
+        for setting, value in () if store.sets(name) else passage.view.settings:
+            await self.fetch(_SET, setting, value)
+        if passage.watcher is None or name not in CHANGING:
+            return await self.fetch(sql, *args)
+        watcher = passage.watcher
+        await self.fetch("SAVEPOINT forktex_flow_call")
+        await watcher.begin(self)
+        rows = await self.fetch(sql, *args)
+        try:
+            changes = await watcher.take(self)
+        except Exception:
+            await self.fetch("ROLLBACK TO SAVEPOINT forktex_flow_call")
+            raise
+        await self.fetch("RELEASE SAVEPOINT forktex_flow_call")
+        self.after_commit(lambda: watcher.committed(changes))
         return rows
 
     def after_commit(self, wake: Callable[[], None]) -> None:
@@ -86,4 +115,5 @@ def _listen(
 def _clause(sql: str) -> "TextClause":
     from sqlalchemy import text
 
-    return text(_PARAMETER.sub(r":p\1", sql))
+    literal = _COLON.sub(r"\:", sql)  # a colon of ours is none of SQLAlchemy's parameters
+    return text(_PARAMETER.sub(r":p\1", literal))

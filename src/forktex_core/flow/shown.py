@@ -9,6 +9,7 @@ from uuid import UUID
 from forktex_core.flow.client import Client
 from forktex_core.flow.codec import ANY
 from forktex_core.flow.errors import RunNotFoundError
+from forktex_core.flow.gate import guarded
 from forktex_core.flow.identity import as_run_id
 from forktex_core.flow.outgoing import PROGRESS
 
@@ -25,6 +26,7 @@ class Progress:
 class Shown(Client):
     """The part of Flow that reads what runs publish."""
 
+    @guarded("read")
     async def published(self, run_id: UUID | str, key: str, default: Any = None) -> Any:
         """Return what a run last published under a key, ``default`` when it published nothing
         there.
@@ -41,6 +43,7 @@ class Shown(Client):
             return default
         return ANY.decode(store.decode(row["value"]), f"value {key!r}")
 
+    @guarded("read")
     async def progress(self, run_id: UUID | str) -> "Progress | None":
         """Return how far a run says it is, None when it says nothing.
 

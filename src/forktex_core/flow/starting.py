@@ -9,6 +9,7 @@ from typing import Any, TypedDict, Unpack, overload
 from uuid import UUID
 
 from forktex_core.flow.client import Client, check_start
+from forktex_core.flow.gate import guarded
 from forktex_core.flow.identity import as_run_id, new_run_id
 from forktex_core.flow.retry import positive, seconds, span
 from forktex_core.flow.session import AnySession, SessionStatements
@@ -65,6 +66,7 @@ class Starting(Client):
     async def start(
         self, workflow: str, input: Any = None, **options: Unpack[StartOptions]
     ) -> UUID: ...
+    @guarded("start")
     async def start(
         self,
         workflow: str | Workflow[Any, Any],
@@ -116,30 +118,30 @@ class Starting(Client):
         await self._check_key(queue, key)
         _check_text(idempotency_key, "idempotency key")
         _check_text(deduplication_key, "deduplication key")
+        columns, text = await self._draft(target, queue, priority, metadata)
         run = NewRun(
             id=new_run_id(), workflow=target.name, version=target.version, lane=target.lane,
             queue=queue, priority=priority, due=_moment(at, delay), delay=_delay(delay),
             timeout=_timeout(timeout), input=self._encode_input(target, input),
-            metadata=self._encode_metadata(metadata), key=key, idempotency_key=idempotency_key,
-            deduplication_key=deduplication_key,
+            metadata=text, key=self._own_key(key), idempotency_key=self._own_key(idempotency_key),
+            deduplication_key=self._own_key(deduplication_key), columns=columns,
         )  # fmt: skip
         if session is not None:
             return await self._start_in(SessionStatements(session), run)
         while not await opened.store.insert_run(run):
             if (found := await opened.store.run_by_key(run)) is not None:
-                return found  # else it ended or was pruned in between
+                return await self._theirs(found)  # else it ended or was pruned in between
         if run.due is None and run.delay is None:
             self._tell_of_work(queue)
         return run.id
 
     async def _start_in(self, statements: SessionStatements, run: NewRun) -> UUID:
         store = self._open.store
-        sql = store.sql
         insert = tuple(map(_portable, store.run_columns(run)))
         by_key = (run.workflow, run.idempotency_key, run.queue, run.deduplication_key)
-        while not await statements.fetch(sql["insert_run"], *insert):
-            if found := await statements.fetch(sql["run_by_key"], *by_key):
-                return UUID(str(found[0]["id"]))
+        while not await statements.run(store, "insert_run", *insert):
+            if found := await statements.run(store, "run_by_key", *by_key):
+                return await self._theirs(UUID(str(found[0]["id"])), statements)
         if run.due is None and run.delay is None:
             statements.after_commit(lambda: self._wake(run.queue))
         return run.id
@@ -156,6 +158,7 @@ class Starting(Client):
     async def start_many(
         self, workflow: str, inputs: Iterable[Any], **options: Unpack[StartManyOptions]
     ) -> list[UUID]: ...
+    @guarded("start")
     async def start_many(
         self,
         workflow: str | Workflow[Any, Any],
@@ -180,13 +183,14 @@ class Starting(Client):
         check_start(queue, priority)
         await self._check_key(queue, key)
         texts = [self._encode_input(target, value) for value in inputs]
+        columns, text = await self._draft(target, queue, priority, metadata)
         if not texts:
             return []
         runs = NewRuns(
             ids=[new_run_id() for _ in texts], inputs=texts, workflow=target.name,
             version=target.version, lane=target.lane, queue=queue, priority=priority,
             due=_moment(at, delay), delay=_delay(delay), timeout=_timeout(timeout),
-            metadata=self._encode_metadata(metadata), key=key,
+            metadata=text, key=self._own_key(key), columns=columns,
         )  # fmt: skip
         at_once = runs.due is None and runs.delay is None
         if session is not None:
@@ -203,10 +207,13 @@ class Starting(Client):
         store = self._open.store
         ids = json.dumps([str(run_id) for run_id in runs.ids])
         texts = json.dumps([store.encode(text) for text in runs.inputs])
-        await statements.fetch(store.sql["insert_runs"], *store.runs_columns(runs), ids, texts)
+        values = map(_portable, store.view.values(runs.columns))
+        columns = store.runs_columns(runs)
+        await statements.run(store, "insert_runs", *columns, ids, texts, *values)
         if at_once:
             statements.after_commit(lambda: self._wake(runs.queue))
 
+    @guarded("read")
     async def result(self, run_id: UUID | str, *, timeout: float | timedelta | None = None) -> Any:
         """Wait until a run has ended; return its output, or raise what it failed with.
 
@@ -220,7 +227,8 @@ class Starting(Client):
         """
         opened = self._open
         run_id = as_run_id(run_id)
-        outcome = await opened.results.wait(run_id, None if timeout is None else seconds(timeout))
+        limit = None if timeout is None else seconds(timeout)
+        outcome = await opened.results.wait(run_id, limit, opened.store)
         return outcome.unwrap(self._output_shape(outcome.workflow, outcome.version))
 
     @overload
@@ -233,6 +241,7 @@ class Starting(Client):
     ) -> O: ...
     @overload
     async def run(self, workflow: str, input: Any = None, **options: Unpack[RunOptions]) -> Any: ...
+    @guarded("start")
     async def run(
         self, workflow: str | Workflow[Any, Any], input: Any = None, **options: Any
     ) -> Any:

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """An ASGI application that serves callback URLs, to mount in any framework.
 
-GET and HEAD, one range, If-None-Match and If-Range. What a browser could run is sent as an
-attachment, and nothing is sniffed by it. A client that goes away ends the stream.
+GET and HEAD, one range, If-None-Match and If-Range, by RFC 9110: a Range that is malformed, that
+asks for several ranges, or that comes with a HEAD, is as if it were not there. What a browser could
+run is sent as an attachment, and nothing is sniffed by it. A client that goes away ends the stream.
 """
 
 import asyncio
@@ -32,7 +33,7 @@ type Scope = MutableMapping[str, Any]
 type Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 type SendMessage = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 _CHUNK = 256 * 1024
 
 
@@ -77,12 +78,12 @@ class CallbackApp:
             for name, value in scope["headers"]
         }
         headers = _headers(claims, info)
-        if info.etag is not None and f'"{info.etag}"' in asked.get("if-none-match", ""):
+        if _is_known(asked.get("if-none-match", ""), info):
             await _start(send, 304, headers)
             await send({"type": "http.response.body"})
             return
-        start, end = _range(asked, info)
-        if start > end or (start == end and info.size):
+        start, end = _range(asked, info) if scope["method"] == "GET" else (0, info.size)
+        if start == end and info.size:
             await _refuse(
                 send, 416, "No such range.", (b"content-range", f"bytes */{info.size}".encode())
             )
@@ -134,9 +135,15 @@ def _headers(claims: CallbackClaims, info: ObjectInfo) -> dict[str, str]:
     return headers | ({"content-disposition": disposition} if disposition else {})
 
 
+def _is_known(tags: str, info: ObjectInfo) -> bool:
+    """Tell whether a client that has these versions has this one; weak tags match as well."""
+    known = [tag.strip().removeprefix("W/") for tag in tags.split(",")]
+    return "*" in known or (info.etag is not None and f'"{info.etag}"' in known)
+
+
 def _range(asked: dict[str, str], info: ObjectInfo) -> tuple[int, int]:
-    """Return the offsets to send; the whole object if no single range is asked for, or of another
-    version.
+    """Return the offsets to send, two equal ones where there is nothing to send; the whole object
+    if no single range is asked for, or of another version.
     """
     found = _RANGE.fullmatch(asked.get("range", "").replace(" ", ""))
     if (
@@ -146,6 +153,8 @@ def _range(asked: dict[str, str], info: ObjectInfo) -> tuple[int, int]:
     ):
         return 0, info.size
     first, last = found.groups()
+    if first and last and int(last) < int(first):
+        return 0, info.size
     if not first:
         return (max(info.size - int(last), 0), info.size) if int(last) else (info.size, info.size)
     return min(int(first), info.size), min(int(last) + 1, info.size) if last else info.size

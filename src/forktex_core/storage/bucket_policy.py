@@ -19,6 +19,7 @@ def changed(document: str | None, *, bucket: str, prefix: str, access: PublicAcc
     policy: dict[str, Any] = (
         json.loads(document) if document else {"Version": "2012-10-17", "Statement": []}
     )
+    _require_literal(prefix)
     resource = f"arn:aws:s3:::{bucket}/{prefix}*"
     kept = [statement for statement in _statements(policy) if not _is_ours(statement, resource)]
     if access is not PublicAccess.none:
@@ -31,6 +32,15 @@ def changed(document: str | None, *, bucket: str, prefix: str, access: PublicAcc
             }
         )
     return json.dumps({**policy, "Statement": kept}) if kept else None
+
+
+def _require_literal(prefix: str) -> None:
+    """Refuse what a policy would take for more than it says."""
+    if any(sign in prefix for sign in ("*", "?", "${")):
+        raise ValueError(
+            f"The prefix {prefix!r} holds a wildcard of bucket policies (*, ? or ${{), "
+            "which would open more than that: choose another prefix."
+        )
 
 
 def _statements(policy: dict[str, Any]) -> list[dict[str, Any]]:

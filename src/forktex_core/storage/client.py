@@ -95,6 +95,7 @@ class StorageClient(Addresses):
         )
         self._owner = True
         self._layout = layout or Layout()
+        self._layout.check_apart(self._bucket)
         self._area: Area | None = None
         self._links = links or PublicLinks()
         self._callback = callback

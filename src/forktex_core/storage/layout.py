@@ -76,10 +76,15 @@ class Layout:
         by_purpose = {area.purpose: area for area in areas}
         if len(by_purpose) != len(areas):
             raise ValueError("Two areas of a layout have the same purpose.")
-        for area in areas:
-            for other in areas:
-                _check_apart(area, other)
         self.areas: Mapping[str, Area] = MappingProxyType(by_purpose)
+        self.check_apart(None)
+
+    def check_apart(self, own: str | None) -> None:
+        """Raise a ValueError if public and private areas mix, ``own`` being the client's bucket."""
+        for area in self.areas.values():
+            for other in self.areas.values():
+                if (area.bucket or own) == (other.bucket or own):
+                    _check_apart(area, other)
 
     def area(self, purpose: str) -> Area:
         """Return the area of a purpose; a KeyError names those that there are."""
@@ -91,11 +96,7 @@ class Layout:
 
 
 def _check_apart(area: Area, other: Area) -> None:
-    if (
-        area.bucket == other.bucket
-        and area.access is not other.access
-        and other.fixed.startswith(area.fixed)
-    ):
+    if area.access is not other.access and other.fixed.startswith(area.fixed):
         raise ValueError(
             f"Area {other.purpose!r} ({other.access}) lies inside "
             f"of {area.purpose!r} ({area.access}): "

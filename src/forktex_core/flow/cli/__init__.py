@@ -41,7 +41,7 @@ COMMANDS = {
 def main() -> None:
     """Durable execution on Postgres.
 
-    Most commands take --app PACKAGE.MODULE:FLOW, or --database-url, to say which Flow they are about.
-    Exit codes: 0 done, 1 failed, 2 wrong command line, 3 not there, 4 not allowed in that status,
-    5 no database.
+    Most commands take --app PACKAGE.MODULE:FLOW, or --database-url, to say which Flow they are
+    about. Exit codes: 0 done, 1 failed, 2 wrong command line, 3 not there, 4 not allowed in that
+    status, 5 no database.
     """

@@ -16,13 +16,13 @@ from uuid import UUID
 
 import click
 
+from forktex_core.flow.acting import ActingFlow
 from forktex_core.flow.cli.failing import WRONG, Failure, code_of, finish
 from forktex_core.flow.cli.output import print_json
 from forktex_core.flow.cli.target import Target, about_a_flow, as_json
 from forktex_core.flow.errors import FlowError
-from forktex_core.flow.flow import Flow
 
-type Act = Callable[[Flow, UUID], Awaitable[str]]
+type Act = Callable[[ActingFlow, UUID], Awaitable[str]]
 
 several = click.argument("run_ids", metavar="RUN_ID...", type=click.UUID, nargs=-1, required=True)
 
@@ -65,7 +65,7 @@ def cancel(
 ) -> None:
     """Ask runs to stop; they may clean up."""
 
-    async def act(flow: Flow, run_id: UUID) -> str:
+    async def act(flow: ActingFlow, run_id: UUID) -> str:
         told = await flow.cancel(run_id, reason, force=force)
         return "is asked to stop" if told else "had ended already"
 
@@ -80,7 +80,7 @@ def cancel(
 def pause(target: Target, run_ids: tuple[UUID, ...], by: str | None, as_json: bool) -> None:
     """Let runs stand still until they are resumed."""
 
-    async def act(flow: Flow, run_id: UUID) -> str:
+    async def act(flow: ActingFlow, run_id: UUID) -> str:
         await flow.pause(run_id, by=by or _operator())
         return "is paused"
 
@@ -102,7 +102,7 @@ def _operator() -> str:
 def resume(target: Target, run_ids: tuple[UUID, ...], as_json: bool) -> None:
     """Let runs go on that are paused, or were halted and whose cause is mended."""
 
-    async def act(flow: Flow, run_id: UUID) -> str:
+    async def act(flow: ActingFlow, run_id: UUID) -> str:
         await flow.resume(run_id)
         return "goes on"
 
@@ -116,7 +116,7 @@ def resume(target: Target, run_ids: tuple[UUID, ...], as_json: bool) -> None:
 def retry(target: Target, run_ids: tuple[UUID, ...], as_json: bool) -> None:
     """Let failed, cancelled or timed-out runs go on from the step that failed them."""
 
-    async def act(flow: Flow, run_id: UUID) -> str:
+    async def act(flow: ActingFlow, run_id: UUID) -> str:
         await flow.retry(run_id)
         return "is tried again"
 

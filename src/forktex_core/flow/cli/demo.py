@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""``forktex-flow demo``: orders that are paid, approved and shipped, for some seconds, on a Postgres of
-its own or on one that is given.
+"""``forktex-flow demo``: orders that are paid, approved and shipped, for some seconds, on a
+Postgres of its own or on one that is given.
 """
 
 import asyncio
@@ -31,8 +31,8 @@ from forktex_core.flow.store.sql import quote_identifier
     "--seconds", type=click.FloatRange(min=1), default=10.0, show_default=True, help="How long."
 )
 def demo(database_url: str | None, seconds: float) -> None:
-    """Show a Flow at work: some orders a second are started, paid with retries, approved by a signal
-    and shipped by a child. Nothing of it stays.
+    """Show a Flow at work: orders are started, paid with retries, approved by a signal and shipped
+    by a child. Nothing of it stays.
     """
     with _server(database_url) as url:
         finish(_demo(url, seconds))
@@ -44,19 +44,15 @@ def _server(url: str | None) -> Iterator[str]:
         yield url
         return
     try:
-        # By name: flow itself knows nothing of its siblings, a command composes them as services do.
+        # By name: flow knows nothing of its siblings; a command composes them, as services do.
         embedded = importlib.import_module("forktex_core.embedded")
     except ModuleNotFoundError as error:
         raise Failure(f"{error}: give --database-url", WRONG) from error
     try:
-        server = embedded.EmbeddedPostgres(durable=False)
-        server.start()
+        with embedded.EmbeddedPostgres(durable=False) as server:
+            yield server.dsn
     except embedded.EmbeddedError as error:
         raise Failure(f"no Postgres of its own: {error}; or give --database-url", WRONG) from error
-    try:
-        yield server.dsn
-    finally:
-        server.stop()
 
 
 def orders(flow: Flow) -> None:

@@ -3,6 +3,7 @@
 """How a command fails: one clear line on stderr and an exit code, never a traceback."""
 
 import asyncio
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -27,6 +28,7 @@ from forktex_core.flow.errors import (
 from forktex_core.flow.transitions import IllegalTransitionError
 
 FAILED, WRONG, NOT_THERE, NOT_ALLOWED, NO_DATABASE = 1, 2, 3, 4, 5
+INTERRUPTED = 130
 
 _CODES: tuple[tuple[tuple[type[Exception], ...], int], ...] = (
     ((DatabaseUnavailableError, NoSchemaError, SchemaTooNewError, SchemaTooOldError), NO_DATABASE),
@@ -41,7 +43,7 @@ class Failure(click.ClickException):
 
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
-        self.exit_code = code
+        vars(self)["exit_code"] = code
 
 
 def code_of(error: Exception) -> int:
@@ -56,6 +58,8 @@ def finish[T](
     """Run a command's work to its end; turn its errors into a Failure."""
     try:
         return asyncio.run(work, loop_factory=loop)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
     except (FlowError, ValueError, OSError) as error:
         raise Failure(str(error) or type(error).__name__, code_of(error)) from error
     except Exception as error:

@@ -17,7 +17,7 @@ _AGO = re.compile(r"(\d+(?:\.\d+)?)(s|min|m|h|d|w)")
 _UNITS = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
-class Moment(click.ParamType):
+class Moment(click.ParamType):  # type: ignore[type-arg]  # generic in click 8.4 only
     """A moment: ISO 8601 (UTC when it has no zone), or how long ago it was."""
 
     name = "moment"

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import click
 
+from forktex_core.flow.acting import ActingFlow
 from forktex_core.flow.cli.failing import NOT_THERE, WRONG, Failure, finish
 from forktex_core.flow.cli.lazy import LazyGroup
 from forktex_core.flow.cli.target import Target, about_a_flow
@@ -59,6 +60,9 @@ async def _render(
     target: Target, name: str, version: int | None, run_id: UUID | None, form: str
 ) -> str:
     graph = _registered(target.flow, name, version)
+    if graph is None and "/" not in name:
+        there = ", ".join(w.lane for w in target.flow.workflows if w.kind == "graph") or "none"
+        raise Failure(f"there is no graph {name!r} in the app: it registers {there}", NOT_THERE)
     position = None
     if graph is None or run_id is not None:
         async with target.opened() as flow:
@@ -79,13 +83,10 @@ def _registered(flow: Flow, name: str, version: int | None) -> Graph | None:
     return max(found, key=lambda w: w.version).graph if found else None  # type: ignore[attr-defined]
 
 
-async def _stored(flow: Flow, name: str, version: int | None) -> Graph:
+async def _stored(flow: ActingFlow, name: str, version: int | None) -> Graph:
     from forktex_core.flow.definitions import GraphNotFoundError
 
     namespace, _, rest = name.removeprefix("@").partition("/")
-    if not rest:
-        there = ", ".join(sorted(w.name for w in flow.workflows if w.kind == "graph")) or "none"
-        raise Failure(f"there is no graph {name!r} in the app: it registers {there}", NOT_THERE)
     try:
         return await flow.definitions.get(namespace, rest, version)
     except GraphNotFoundError as error:

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""A group of commands each of which is imported when it is called: so ``--help`` and completion load
-nothing but click.
+"""A group of commands each of which is imported when it is called: so ``--help`` and completion
+load nothing but click.
 """
 
 import importlib

@@ -6,10 +6,11 @@ from typing import Any
 
 import click
 
-from forktex_core.flow.cli.failing import finish
+from forktex_core.flow.cli.failing import WRONG, Failure, finish
 from forktex_core.flow.cli.filters import which_runs
 from forktex_core.flow.cli.output import ago, lasting, print_json, show, table
 from forktex_core.flow.cli.target import Target, about_a_flow, as_json
+from forktex_core.flow.errors import QueryError
 from forktex_core.flow.inspect.rows import Page, RunInfo, Summary
 from forktex_core.flow.inspect.runs import Runs
 from forktex_core.flow.inspect.statement import ORDERS, Order
@@ -37,7 +38,10 @@ def list_runs(
     as_json: bool,
 ) -> None:
     """List runs, the newest first; the last line tells how to get the next page."""
-    query = target.flow.runs.where(**conditions).order_by(order)
+    try:
+        query = target.calls.runs.where(**conditions).order_by(order)
+    except QueryError as error:
+        raise Failure(str(error), WRONG) from error
     if count:
         number = finish(_count(target, query))
         print_json({"count": number}) if as_json else click.echo(number)

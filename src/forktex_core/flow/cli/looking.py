@@ -21,10 +21,11 @@ from forktex_core.flow.cli.output import (
     table,
 )
 from forktex_core.flow.cli.target import Target, about_a_flow, as_json
-from forktex_core.flow.flow import Flow
 from forktex_core.flow.inspect.explain import Finding
+from forktex_core.flow.inspect.inspecting import Inspecting
 from forktex_core.flow.inspect.rows import RunDetail
 from forktex_core.flow.inspect.timeline import Event, Timeline
+from forktex_core.flow.transitions import Status
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -110,8 +111,8 @@ def watch(
 ) -> None:
     """Follow a run until it ends, or (without RUN_ID) see what all of them do.
 
-    Exits with 0 when the run succeeded, with 1 when it failed or was cancelled. With --json one line
-    is printed for each event.
+    Exits with 0 when the run succeeded, with 1 when it failed or was cancelled. With --json one
+    line is printed for each event.
     """
     if run_id is None:
         finish(_watch_all(target, interval, times, as_json))
@@ -161,10 +162,10 @@ async def _watch_all(target: Target, interval: float, times: int | None, as_json
                 live.stop()
 
 
-_LIVELY = ("pending", "running", "waiting", "paused")
+_LIVELY: tuple[Status, ...] = ("pending", "running", "waiting", "paused")
 
 
-async def latest_runs(flow: Flow) -> "Table":
+async def latest_runs(flow: Inspecting) -> "Table":
     """Return a table of the newest runs, with counts of what is not finished."""
     counts = (await flow.runs.where(status=_LIVELY).summary()).by_status
     latest = (await flow.runs.page(15)).runs

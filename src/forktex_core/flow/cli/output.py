@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 import click
 
@@ -25,22 +24,25 @@ COLORS = {
 def plain(value: Any) -> Any:
     """Return a value as JSON has it: moments in ISO 8601, durations in seconds, ids as text."""
     if is_dataclass(value) and not isinstance(value, type):
-        found = {f.name: plain(getattr(value, f.name)) for f in fields(value)}
-        for name in ("duration", "halted"):
-            if hasattr(type(value), name):
-                found[name] = plain(getattr(value, name))
-        return found
+        derived = [name for name in ("duration", "halted", "well") if hasattr(type(value), name)]
+        return {name: plain(getattr(value, name)) for name in (*_names(value), *derived)}
     if isinstance(value, Mapping):
         return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(inner) for inner in value]
-    if isinstance(value, datetime):
-        return value.isoformat()
+    if isinstance(value, str | int | float | bool | None):
+        return value
+    return _text(value)
+
+
+def _names(value: Any) -> list[str]:
+    return [f.name for f in fields(value)]
+
+
+def _text(value: Any) -> str | float:
     if isinstance(value, timedelta):
         return value.total_seconds()
-    if isinstance(value, UUID):
-        return str(value)
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
+    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def print_json(value: Any, *, line: bool = False) -> None:

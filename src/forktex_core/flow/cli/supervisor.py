@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""Looks after worker processes: starts so many, starts again what died, stops all in good order, and
-with ``--reload`` starts anew when a source file changed.
+"""Looks after worker processes: starts so many, starts again what died, stops all in good order,
+and with ``--reload`` starts anew when a source file changed.
 
 Protocol. Children have sessions of their own, so that a Ctrl-C of the terminal reaches them once,
 through us: the first SIGTERM or SIGINT is handed on as SIGTERM (they drain), a second one too (they
@@ -15,11 +15,14 @@ import asyncio
 import logging
 import signal
 import time
-from asyncio.subprocess import Process
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from forktex_core.flow.cli.failing import FAILED, WRONG
+
+if TYPE_CHECKING:
+    from asyncio.subprocess import Process
 
 _logger = logging.getLogger("forktex_core.flow.supervisor")
 _LOOK = 0.3

@@ -10,8 +10,10 @@ from typing import Any
 
 import click
 
+from forktex_core.flow.acting import ActingFlow
 from forktex_core.flow.cli.failing import WRONG, Failure
 from forktex_core.flow.entrypoint import load
+from forktex_core.flow.extending import SYSTEM
 from forktex_core.flow.flow import Flow
 
 
@@ -33,12 +35,17 @@ class Target:
         except ValueError as error:
             raise Failure(f"--database-url: {error}", WRONG) from error
 
+    @property
+    def calls(self) -> ActingFlow:
+        """The Flow's calls: whoever has this command line has the database, and is the service."""
+        return self.flow.as_(SYSTEM)
+
     @asynccontextmanager
-    async def opened(self) -> AsyncIterator[Flow]:
-        """Give the Flow, open: nothing is migrated, and a database without a Flow is an error."""
+    async def opened(self) -> AsyncIterator[ActingFlow]:
+        """Give its calls, open: nothing is migrated, and a database without a Flow is an error."""
         await self.flow.open(migrate=False)
         try:
-            yield self.flow
+            yield self.calls
         finally:
             await self.flow.close()
 

@@ -16,6 +16,7 @@ from forktex_core.flow.cli.failing import WRONG, Failure, finish
 from forktex_core.flow.cli.loop import event_loop
 from forktex_core.flow.entrypoint import load
 from forktex_core.flow.flow import Flow
+from forktex_core.flow.logs import JsonLines, LogContext
 
 _ORPHAN_LOOK = 1.0
 
@@ -66,6 +67,13 @@ _ORPHAN_LOOK = 1.0
     default="INFO",
     show_default=True,
 )
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="json: one object a line, with run, step and worker.",
+)
 @click.option("--supervised-by", type=int, hidden=True)
 def worker(
     entrypoint: str,
@@ -77,21 +85,21 @@ def worker(
     reload: bool,
     folders: tuple[Path, ...],
     log_level: str,
+    log_format: str,
     supervised_by: int | None,
 ) -> None:
     """Serve the workflows of a Flow until SIGTERM or SIGINT; a second signal stops at once.
 
     With --processes or --reload this process only looks after others that serve.
     """
-    logging.basicConfig(
-        level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
+    _set_up_logging(log_level, log_format)
     if not all(queues):
         raise Failure("--queue: a queue has a name", WRONG)
     if processes > 1 or reload:
         from forktex_core.flow.cli.supervisor import Supervisor
 
-        options = _options(queues, concurrency, drain, log_level)
+        options = _options(queues, concurrency, drain)
+        options += ["--log-level", log_level, "--log-format", log_format]
         supervisor = Supervisor(
             lambda number: _command(entrypoint, options, name, number if processes > 1 else None),
             processes, (folders or (Path.cwd(),)) if reload else (),
@@ -104,10 +112,20 @@ def worker(
     finish(_serve(flow, settings, supervised_by), event_loop())
 
 
-def _options(queues: tuple[str, ...], concurrency: int, drain: float, level: str) -> list[str]:
+def _set_up_logging(level: str, form: str) -> None:
+    handler = logging.StreamHandler()
+    if form == "json":
+        handler.addFilter(LogContext())
+        handler.setFormatter(JsonLines())
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logging.basicConfig(level=level.upper(), handlers=[handler])
+
+
+def _options(queues: tuple[str, ...], concurrency: int, drain: float) -> list[str]:
     given = [word for queue in queues for word in ("--queue", queue)]
     return [
-        *given, "--concurrency", str(concurrency), "--drain", str(drain), "--log-level", level,
+        *given, "--concurrency", str(concurrency), "--drain", str(drain),
         "--supervised-by", str(os.getpid()),
     ]  # fmt: skip
 
@@ -138,6 +156,6 @@ async def _serve(flow: Flow, settings: dict[str, Any], supervised_by: int | None
 
 async def _end_with(supervisor: int, flow: Flow) -> None:
     """Stop in good order when the supervisor is gone: nobody else would stop this process."""
-    while os.getppid() == supervisor:
+    while os.getppid() == supervisor:  # noqa: ASYNC110 - the kernel tells it no other way
         await asyncio.sleep(_ORPHAN_LOOK)
     flow.stop_workers()

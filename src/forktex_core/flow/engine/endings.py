@@ -38,7 +38,7 @@ class Endings:
     Args:
         store: queries on a link of its own.
         worker_id: returns the id of the worker's present life.
-        on_finished: called with executions that ended, and with those who are to be told.
+        on_finished: called with executions that ended and how, and with those who are to be told.
         on_continued: called with executions whose run begins its next generation.
         on_parked: called with an execution and what became of its park: parked, stale or lost.
         on_released: called with an execution whose claim was given back.
@@ -51,7 +51,7 @@ class Endings:
         store: Store,
         worker_id: Callable[[], int],
         *,
-        on_finished: Callable[[list["Execution"], list[Woken]], None],
+        on_finished: Callable[[list[Finish], list[Woken]], None],
         on_continued: Callable[[list["Execution"]], None],
         on_parked: Callable[["Execution", str], None],
         on_released: Callable[["Execution"], None],
@@ -134,7 +134,7 @@ class Endings:
                 self._on_lost(execution)
         ours = {e.run_id for e, _ in batch}
         self._on_finished(
-            [e for e, _ in batch if e.run_id in done],
+            [finish for finish in batch if finish[0].run_id in done],
             [row for row in found if row.run_id not in ours],
         )
 

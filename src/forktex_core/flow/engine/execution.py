@@ -28,12 +28,14 @@ Protocol, in the order in which a completion travels:
 """
 
 import asyncio
+import contextvars
 import itertools
 import random
 from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from forktex_core.flow import logs
 from forktex_core.flow.codec import ANY
 from forktex_core.flow.context import FlowContext
 from forktex_core.flow.engine.host import Host
@@ -394,7 +396,11 @@ class Execution:
         except PayloadError as error:
             self._fault = error
             return
-        self._main = self._loop.create_main_task(self.workflow.begin(self._context, value))
+        context = contextvars.copy_context()
+        if logs.following:
+            logs.enter(context, self)
+        body = self.workflow.begin(self._context, value)
+        self._main = context.run(self._loop.create_main_task, body)
         self._loop.drain()
 
     def _deliver_all(self) -> None:

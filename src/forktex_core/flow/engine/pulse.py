@@ -24,6 +24,7 @@ from uuid import UUID
 from forktex_core.flow.engine.settings import WorkerSettings
 from forktex_core.flow.engine.wakeup import channel
 from forktex_core.flow.store.connection import Link
+from forktex_core.flow.store.passage import Passage
 from forktex_core.flow.store.store import Store
 from forktex_core.flow.workflow import Registry
 
@@ -84,6 +85,7 @@ class Pulse:
             pooler).
         on_notify: called with the payload of each wake-up.
         on_new_life: called with the id of each life that begins.
+        passage: what the statements go through, with extensions.
     """
 
     def __init__(
@@ -96,9 +98,10 @@ class Pulse:
         session_lock: bool,
         on_notify: Callable[[str], None],
         on_new_life: Callable[[int], None],
+        passage: Passage | None = None,
     ) -> None:
         self._link, self._identity, self._clock = link, identity, clock
-        self._store = Store(link, schema)
+        self._store = Store(link, schema, passage=passage)
         self._schema, self._session_lock = schema, session_lock
         self._class = lock_class(schema) if session_lock else None
         self._on_notify, self._on_new_life = on_notify, on_new_life

@@ -3,6 +3,9 @@
 """Waiting for runs to end: by what ended in this process, by notifications, and by asking once in a
 while.
 
+Who waits for a run that a worker of this process ends is told what that worker wrote, as soon as it
+is committed, without a question to the database.
+
 Protocol. One statement is under way at a time; it asks about every run that somebody began to wait
 for, or that is said to have ended, since the last one. So a thousand callers of result() cost a few
 statements. A run that nobody has asked about yet is *unsure*: the statement says when there is none
@@ -14,10 +17,11 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 from forktex_core.flow.codec import ANY, Shape
+from forktex_core.flow.engine.outcome import Outcome
 from forktex_core.flow.engine.wakeup import channel
 from forktex_core.flow.errors import (
     PayloadError,
@@ -28,13 +32,14 @@ from forktex_core.flow.errors import (
 )
 from forktex_core.flow.store.connection import Backoff, Link
 from forktex_core.flow.store.store import Store
+from forktex_core.flow.workflow import Workflow
 
 _logger = logging.getLogger("forktex_core.flow.results")
 _ASK_EVERY = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RunEnd:
     """How a run ended."""
 
     workflow: str
@@ -42,6 +47,11 @@ class Outcome:
     status: str
     output: str | None
     error: str | None
+
+    @classmethod
+    def of(cls, workflow: Workflow[Any, Any], result: Outcome) -> Self:
+        """Return how a run of a workflow ended that ended here."""
+        return cls(workflow.name, workflow.version, result.status, result.output, result.error)
 
     def unwrap(self, shape: Shape) -> Any:
         """Return the output, or raise the error."""
@@ -69,15 +79,20 @@ class Results:
         self._link = link("results")
         if listen:
             self._link.on_connect = self._listen
-        self._waiting: dict[UUID, list[asyncio.Future[Outcome]]] = {}
+        self._waiting: dict[UUID, list[asyncio.Future[RunEnd]]] = {}
+        self._through: dict[UUID, Store] = {}
         self._unsure: set[UUID] = set()
         self._ended: set[UUID] = set()
         self._asking: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
 
-    async def wait(self, run_id: UUID, timeout: float | None) -> Outcome:
-        """Return how a run ended, as soon as it has."""
-        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+    async def wait(self, run_id: UUID, timeout: float | None, store: Store | None = None) -> RunEnd:
+        """Return how a run ended, as soon as it has. ``store``: through which it is asked about,
+        for who has one of his own.
+        """
+        if store is not None and store.view.settings:
+            self._through[run_id] = store
+        future: asyncio.Future[RunEnd] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(run_id, []).append(future)
         self._unsure.add(run_id)
         try:
@@ -93,16 +108,24 @@ class Results:
         finally:
             self._withdraw(run_id, future)
 
-    def _withdraw(self, run_id: UUID, future: "asyncio.Future[Outcome]") -> None:
+    def _withdraw(self, run_id: UUID, future: "asyncio.Future[RunEnd]") -> None:
         waiting = self._waiting.get(run_id, [])
         if future in waiting:
             waiting.remove(future)
         if not waiting:
             self._waiting.pop(run_id, None)
             self._unsure.discard(run_id)
+            self._through.pop(run_id, None)
+
+    def known(self, ends: dict[UUID, RunEnd]) -> None:
+        """Tell those who wait for runs that a worker of this process ended: the database would say
+        the same.
+        """
+        for run_id in self._waiting.keys() & ends.keys():
+            self._settle(run_id, ends[run_id])
 
     def ended_here(self, runs: list[UUID]) -> None:
-        """Take note of runs that a worker of this process ended."""
+        """Take note of runs that are said to have ended."""
         self._ended.update(run for run in runs if run in self._waiting)
         if self._ended:
             self._ask_soon()
@@ -145,16 +168,25 @@ class Results:
             while self._ended or self._unsure:
                 unsure, self._unsure = self._unsure, set()
                 asked, self._ended = self._ended | unsure, set()
-                await self._ask(asked, unsure)
+                for store, runs in self._by_store(asked):
+                    await self._ask(store, runs, unsure)
         finally:
             self._asking = None
 
-    async def _ask(self, asked: set[UUID], unsure: set[UUID]) -> None:
+    def _by_store(self, asked: set[UUID]) -> list[tuple[Store, list[UUID]]]:
+        """Return what is to be asked, one part for each setting of Postgres it takes."""
+        parts: dict[Any, tuple[Store, list[UUID]]] = {}
+        for run in asked:
+            store = self._through.get(run, self._store)
+            parts.setdefault(store.view.settings, (store, []))[1].append(run)
+        return list(parts.values())
+
+    async def _ask(self, store: Store, asked: list[UUID], unsure: set[UUID]) -> None:
         try:
-            rows = await self._store.outcomes(list(asked), [run in unsure for run in asked])
+            rows = await store.outcomes(asked, [run in unsure for run in asked])
         except Exception as error:  # noqa: BLE001 - who asked for the first time is told, the others are asked about again
             _logger.debug("ends of runs not read: %s", error)
-            for run in unsure:
+            for run in unsure.intersection(asked):
                 self._settle(run, error)
             return
         for row in rows:
@@ -163,14 +195,14 @@ class Results:
             else:
                 self._settle(row["id"], self._outcome(row))
 
-    def _outcome(self, row: Any) -> Outcome | PayloadError:
+    def _outcome(self, row: Any) -> RunEnd | PayloadError:
         try:
             output, error = self._store.decode(row["output"]), self._store.decode(row["error"])
         except PayloadError as fault:
             return fault
-        return Outcome(row["workflow"], row["version"], row["status"], output, error)
+        return RunEnd(row["workflow"], row["version"], row["status"], output, error)
 
-    def _settle(self, run_id: UUID, outcome: Outcome | Exception) -> None:
+    def _settle(self, run_id: UUID, outcome: RunEnd | Exception) -> None:
         for future in self._waiting.pop(run_id, []):
             if future.done():
                 continue

@@ -13,6 +13,7 @@ import functools
 import random
 from typing import TYPE_CHECKING, Any
 
+from forktex_core.flow import logs
 from forktex_core.flow.codec import ANY
 from forktex_core.flow.engine.operation import StepCall
 from forktex_core.flow.errors import PayloadError, StepTimeout, record_error, type_name
@@ -52,6 +53,8 @@ class Steps:
         if not call.attempt:
             call.first_started = call.started
         call.attempt += 1
+        if logs.following:
+            logs.enter(call.context, self._execution, call)
         self.running.add(call)
         call.task = asyncio.Task(
             self._attempt(call),

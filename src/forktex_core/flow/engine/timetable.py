@@ -46,7 +46,10 @@ class FireSchedules:
     async def _fire(self, worker: int, term: int, row: Any) -> None:
         name = row["name"]
         if row["lane"] is None:
-            _logger.warning("schedule %r: no worker ever served workflow %r", name, row["workflow"])
+            _logger.warning(
+                "schedule %r: no worker ever served workflow %r, or it is retired",
+                name, row["workflow"],
+            )  # fmt: skip
             return
         found = due(Plan.load(row["plan"]), row["next_at"], row["now"], row["catch_up"])
         outcomes = await self._store.fire_schedule(

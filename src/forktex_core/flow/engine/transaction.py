@@ -24,7 +24,7 @@ transaction, which says nothing about the step. Any other error is the step's ow
 
 import functools
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from forktex_core.flow.engine.journal import entry_row
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from forktex_core.flow.engine.execution import Execution
     from forktex_core.flow.engine.operation import StepCall
+    from forktex_core.flow.extension import Change
     from forktex_core.flow.replay import Entry
 
 _logger = logging.getLogger("forktex_core.flow.transaction")
@@ -102,6 +103,7 @@ class Transaction:
         self._store = store
         self.session = session
         self.effects: list[Effect] = []
+        self._changes: Sequence[Change] = ()
 
     @property
     def lost(self) -> bool:
@@ -118,13 +120,25 @@ class Transaction:
         columns = EffectColumns()
         columns.add(1, self.effects)
         arguments = self._store.effect_arguments(worker, [entry_row(run_id, entry)], [], columns)
-        sql = self._store.sql["append_effects"]
-        result = await self._connection.exec_driver_sql(sql, tuple(arguments))
-        return effect_answer(result.mappings())
+        passage = self._store.passage
+        watcher = None if passage is None or not self.effects else passage.watcher
+        if watcher is not None:
+            await watcher.begin(self)
+        answer = effect_answer(await self.fetch(self._store.sql["append_effects"], *arguments))
+        if watcher is not None:
+            self._changes = await watcher.take(self)
+        return answer
+
+    async def fetch(self, query: str, *args: Any) -> list[Any]:
+        """Run one statement in the transaction."""
+        result = await self._connection.exec_driver_sql(query, args or None)
+        return list(result.mappings()) if result.returns_rows else []
 
     async def commit(self) -> None:
         """Commit."""
         await self._connection.commit()
+        if self._changes and (passage := self._store.passage) and passage.watcher:
+            passage.watcher.committed(self._changes)
 
     async def close(self) -> None:
         """Roll back what is not committed, and give the connection back."""

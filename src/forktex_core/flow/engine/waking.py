@@ -107,7 +107,7 @@ class Waking:
         taken = {run_id: self._warm.pop(run_id) for run_id in runs}
         try:
             woken = await self._store.wake_runs(
-                worker, [(r, e.claim, *e.only_wait) for r, e in taken.items()]
+                worker, [(r, e.claim, e.seen, *e.only_wait) for r, e in taken.items()]
             )
         except Exception as error:  # noqa: BLE001 - the claims find the runs, or the life's end does
             self._on_unsure(error)

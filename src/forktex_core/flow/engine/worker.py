@@ -35,6 +35,7 @@ from forktex_core.flow.engine.outcome import Outcome, error_text
 from forktex_core.flow.engine.pruning import Exporter, Prune
 from forktex_core.flow.engine.pulse import Clock, Pulse, identify
 from forktex_core.flow.engine.registering import register
+from forktex_core.flow.engine.results import RunEnd
 from forktex_core.flow.engine.revoking import Revoking
 from forktex_core.flow.engine.settings import WorkerSettings
 from forktex_core.flow.engine.timetable import FireSchedules
@@ -42,7 +43,6 @@ from forktex_core.flow.engine.transaction import Transactions
 from forktex_core.flow.engine.wakeup import Notifier
 from forktex_core.flow.engine.waking import Waking
 from forktex_core.flow.replay import Entry
-from forktex_core.flow.store.base import Codec
 from forktex_core.flow.store.connection import Link
 from forktex_core.flow.store.effects import Effect, NewValue, Woken
 from forktex_core.flow.store.retention import RetentionStore
@@ -74,9 +74,9 @@ class Worker(Host):
         max_payload: int,
         session_lock: bool,
         on_finished: Callable[[list[UUID]], None],
+        on_known: Callable[[dict[UUID, RunEnd]], None],
         transactions: Transactions,
         outage: Outage,
-        codec: Codec | None = None,
         export: Callable[[], Exporter | None] = lambda: None,
     ) -> None:
         self.settings = settings
@@ -88,17 +88,18 @@ class Worker(Host):
         self.registry = registry
         self._notifier = notifier
         self._pool_store = pool_store
-        self._on_run_finished = on_finished
+        self._on_run_finished, self._on_run_known = on_finished, on_known
         self._clock = Clock()
         self._links = {
             purpose: link(purpose) for purpose in ("pulse", "claims", "journal", "endings")
         }
-        stores = {name: Store(link, schema, codec) for name, link in self._links.items()}
+        stores = {name: pool_store.on(link) for name, link in self._links.items()}
         self._claim_store = stores["claims"]
         self._identity = identify(settings, registry)
         self._pulse = Pulse(
             self._links["pulse"], schema, self._identity, self._clock,
             session_lock=session_lock, on_notify=self._heard, on_new_life=self._new_life,
+            passage=pool_store.passage,
         )  # fmt: skip
         self._leader = self._candidate(schema, export, session_lock=session_lock)
         self._journal = JournalWriter(
@@ -140,7 +141,7 @@ class Worker(Host):
         store = self._pool_store
         return Leader(
             store, schema, session_lock=session_lock, lease=self.settings.lease,
-            on_freed=self._freed, on_told=self._told, on_finished=self._ended_by_leader,
+            on_freed=self._freed, on_told=self._told, on_finished=self._ended_elsewhere,
             fire=FireSchedules(store.beside(ScheduleStore), self._freed),
             prune=Prune(store.beside(RetentionStore), export, self._outage), outage=self._outage,
             look_again=self._tick_in,
@@ -256,7 +257,8 @@ class Worker(Host):
     @override
     def woken(self, woken: list[Woken]) -> None:
         """Tell those whom a statement of ours concerns."""
-        self._ended([w.run_id for w in woken if w.part == "e" and w.run_id is not None])
+        ended = [w.run_id for w in woken if w.part == "e" and w.run_id is not None]
+        self._ended_elsewhere(ended)
         queues: set[str] = set()
         for w in woken:
             if w.run_id is None or w.worker_id is None:
@@ -270,12 +272,13 @@ class Worker(Host):
     # Turns
 
     def _turn(self) -> None:
-        """Advance what woke up. When many did and the journal writer has nothing to do, only half
-        of them: so Postgres works on the entries of one half while Python works on the other.
+        """Advance what woke up; but only half of many runs that all woke at once while the journal
+        writer has nothing to do: so Postgres works on the entries of one half while Python works on
+        the other. Halves are not halved again: each would be a flush of its own.
         """
         awake, self._awake = self._awake, []
-        halved = len(awake) >= _WORTH_HALVING and self._journal.idle
-        if halved:
+        many = len(awake) >= _WORTH_HALVING and 4 * len(awake) > 3 * len(self._active)
+        if halved := many and self._journal.idle:
             half = len(awake) // 2
             self._awake = awake[half:]
             del awake[half:]
@@ -378,9 +381,10 @@ class Worker(Host):
             else:
                 self._notifier.signalled(worker, run_id)
 
-    def _ended_by_leader(self, runs: list[UUID]) -> None:
-        self._on_run_finished(runs)
-        self._notifier.done(runs)
+    def _ended_elsewhere(self, runs: list[UUID]) -> None:
+        if runs:
+            self._on_run_finished(runs)
+            self._notifier.done(runs)
 
     def _freed(self, queues: list[str]) -> None:
         for queue in queues:
@@ -505,16 +509,13 @@ class Worker(Host):
 
     # Ends
 
-    def _finished(self, executions: list[Execution], woken: list[Woken]) -> None:
-        for execution in executions:
+    def _finished(self, finished: list[tuple[Execution, Outcome]], woken: list[Woken]) -> None:
+        for execution, _ in finished:
             self._forget(execution)
-        self._ended([e.run_id for e in executions])
+        self._on_run_known({e.run_id: RunEnd.of(e.workflow, result) for e, result in finished})
+        if finished:
+            self._notifier.done([e.run_id for e, _ in finished])
         self.woken(woken)
-
-    def _ended(self, runs: list[UUID]) -> None:
-        if runs:
-            self._on_run_finished(runs)
-            self._notifier.done(runs)
 
     def _continued(self, executions: list[Execution]) -> None:
         for execution in executions:

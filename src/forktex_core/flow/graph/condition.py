@@ -3,12 +3,16 @@
 """Guards that end users write: expressions of the Common Expression Language.
 
 An expression sees three variables (payload, signal, metadata) and a fixed list of functions, none
-of which reaches outside. The interpreter has no budget of its own, so what could make it slow is
-refused before it runs: long or deeply nested texts, macros that build values (``map``), loops in
-loops in loops, regular expressions that are computed. What remains costs at most about
-``(weight * (1 + pluses)) ** (1 + loops)``: the weight of the data that it sees, which grows by each
-addition and is gone through once more by each loop around a loop. Above ten million, which is about
-a second, it is refused too.
+of which reaches outside. The interpreter has no budget and can't be stopped, so what could make it
+slow is refused before it runs: long or deeply nested texts, macros that build values (``map``),
+loops in loops in loops, regular expressions that are computed, large, or many.
+
+What remains costs at most ``(weight * (1 + pluses) ** 2) ** (1 + loops)``, times what its regular
+expressions and its many looks at the data ask for: the weight of the data that it sees is gone
+through once more by each loop around a loop, and each addition copies what the ones before it
+built. Above MAX_COST, which is one to three seconds at the worst, it is refused too. Measured on
+CPython 3.13: a step of a loop copies what it looks at, a microsecond for each entry; a regular
+expression of 100 classes takes 5 s for a million letters beyond ASCII.
 """
 
 import re
@@ -16,11 +20,14 @@ from typing import Any
 
 from forktex_core.flow.errors import DefinitionError, FlowError
 from forktex_core.flow.graph.comparison import Comparison, answer, comparisons
+from forktex_core.flow.graph.pattern import pattern_size
 
 MAX_LENGTH = 2_000
 MAX_DEPTH = 24
 MAX_LOOPS = 2
-MAX_COST = 10_000_000
+MAX_COST = 4_000_000
+MAX_PATTERNS = 8
+_LOOKS = 8
 
 _VARIABLES = frozenset({"payload", "signal", "metadata"})
 _LOOPS = frozenset({"all", "exists", "exists_one", "filter"})
@@ -57,14 +64,15 @@ class Condition:
     Making one does not raise: ``problem`` says what is wrong with it, None when nothing is.
     """
 
-    __slots__ = ("_context", "_program", "_simple", "loops", "names", "pluses", "problem", "source")
+    __slots__ = ("_context", "_program", "_simple", "looks", "loops", "names", "patterns", "pluses",
+                 "problem", "source")  # fmt: skip
 
     def __init__(self, source: str) -> None:
         self.source = source
         self._program: Any = None
         self._context: Any = None
         self._simple: tuple[Comparison, ...] = ()
-        self.loops = self.pluses = 0
+        self.loops = self.pluses = self.patterns = self.looks = 0
         self.names: dict[str, set[str] | None] = {}
         try:
             self._inspect(source)
@@ -105,10 +113,8 @@ class Condition:
             if simply is not None:
                 return simply
         seen = self._seen(payload, signal, metadata)
-        if self.loops or self.pluses:
-            weight = (len(self.source) + _weight(seen)) * (1 + self.pluses)
-            if weight ** (1 + self.loops) > MAX_COST:
-                raise ConditionError(self.source, "it would go through too much data")
+        if self._costly and self._cost(seen) > MAX_COST:
+            raise ConditionError(self.source, "it would go through too much data")
         try:
             result = self._program.execute(self._context(variables=seen))
         except KeyError as error:
@@ -118,6 +124,15 @@ class Condition:
         if not isinstance(result, bool):
             raise ConditionError(self.source, f"it is a {type(result).__name__}, not a bool")
         return result
+
+    @property
+    def _costly(self) -> bool:
+        return bool(self.loops or self.pluses or self.patterns) or self.looks > _LOOKS
+
+    def _cost(self, seen: dict[str, Any]) -> int:
+        weight = (len(self.source) + _weight(seen)) * (1 + self.pluses) ** 2
+        looks = max(1, self.looks // _LOOKS)
+        return int(weight ** (1 + self.loops)) * looks * max(1, self.patterns)
 
     def _seen(self, payload: Any, signal: Any, metadata: Any) -> dict[str, Any]:
         """Return what the expression may look at. What it doesn't name isn't carried over to it:
@@ -139,6 +154,7 @@ class _Inspection:
         self._condition = condition
         self._tokens = tokens
         self._open: list[bool] = []
+        self._matches = 0
         self._bound = set(_VARIABLES) | {"true", "false", "null", "in"}
         for place, (kind, text) in enumerate(tokens):
             getattr(self, f"_{kind}", lambda *_: None)(place, text)
@@ -180,6 +196,7 @@ class _Inspection:
         if self._after(place) == "(":
             self._call(place, text)
         elif not member and text in _VARIABLES:
+            self._condition.looks += 1
             self._look(place, text)
         elif not member and text not in self._bound:
             raise DefinitionError(
@@ -205,14 +222,17 @@ class _Inspection:
             if kind == "name":
                 self._bound.add(bound)
         if text == "matches":
-            argument = [kind for kind, _ in self._tokens[place + 2 : place + 4]]
-            if any(self._open) or argument != [
-                "string",
-                "close",
-            ]:
-                raise DefinitionError(
-                    "matches() takes one string literal, and can't stand inside of a loop"
-                )
+            self._pattern(self._tokens[place + 2 : place + 4])
+
+    def _pattern(self, argument: list[tuple[str, str]]) -> None:
+        if any(self._open) or [kind for kind, _ in argument] != ["string", "close"]:
+            raise DefinitionError(
+                "matches() takes one string literal, and can't stand inside of a loop"
+            )
+        self._matches += 1
+        if self._matches > MAX_PATTERNS:
+            raise DefinitionError(f"the condition has more than {MAX_PATTERNS} regular expressions")
+        self._condition.patterns += pattern_size(argument[0][1])
 
 
 def _tokens(source: str) -> list[tuple[str, str]]:

@@ -19,12 +19,17 @@ _SWEEPS = 8
 
 @dataclass(slots=True)
 class Box:
-    """A box of a size, and the middle of where it stands."""
+    """A box of a size, and the middle of where it stands. Between ``top`` and ``bottom`` of its
+    layer boxes are beside it, so an arrow goes straight up or down there; it goes sideways only
+    between the layers, where nothing is in its way.
+    """
 
     width: float
     height: float
     x: float = 0.0
     y: float = 0.0
+    top: float = 0.0
+    bottom: float = 0.0
 
 
 @dataclass(slots=True)
@@ -148,6 +153,7 @@ def _place(layers: list[list[_Node]]) -> None:
         x = 0.0
         for node in layer:
             node.box.x, node.box.y = x + node.box.width / 2, y + tallest / 2
+            node.box.top, node.box.bottom = y, y + tallest
             x += node.box.width + GAP_X
         y += tallest + GAP_Y
     for sweep in range(_SWEEPS):
@@ -183,6 +189,22 @@ def _routes(
     ]
 
 
+def _points(route: list[_Node]) -> list[tuple[float, float]]:
+    """Return where an edge passes: the middles of its boxes, and straight through the layers in
+    between.
+    """
+    points: list[tuple[float, float]] = []
+    for place, node in enumerate(route):
+        box = node.box
+        if 0 < place < len(route) - 1:
+            through = [(box.x, box.top), (box.x, box.bottom)]
+            down = route[0].box.y < box.y
+            points += through if down else through[::-1]
+        else:
+            points.append((box.x, box.y))
+    return points
+
+
 def _measured(
     nodes: dict[str, _Node], layers: list[list[_Node]], routes: list[list[_Node]]
 ) -> Layout:
@@ -192,7 +214,7 @@ def _measured(
         box.x -= left
     return Layout(
         {name: node.box for name, node in nodes.items()},
-        [[(node.box.x, node.box.y) for node in route] for route in routes],
+        [_points(route) for route in routes],
         max((b.x + b.width / 2 for b in every), default=0.0),
         max((b.y + b.height / 2 for b in every), default=0.0),
     )

@@ -94,8 +94,9 @@ class StoredGraphs:
         """Return a graph that is compiled already."""
         return None if version is None else self._compiled.get((name, version))
 
-    async def load(self, name: str, version: int) -> StoredWorkflow:
-        """Return a graph, compiled now if it wasn't.
+    async def load(self, name: str, version: int, fetch: Fetch | None = None) -> StoredWorkflow:
+        """Return a graph, compiled now if it wasn't. ``fetch`` reads it for somebody who may not
+        see all graphs: the caller has checked that it may see this one.
 
         Raises:
             GraphNotFoundError: there is none.
@@ -106,7 +107,7 @@ class StoredGraphs:
         key = (name, version)
         if key not in self._compiled:
             namespace, bare = split_name(name)
-            document = await self._fetch(namespace, bare, version)
+            document = await (fetch or self._fetch)(namespace, bare, version)
             if document is None:
                 raise GraphNotFoundError(namespace, bare, version)
             graph = from_json(document, self.library)

@@ -47,6 +47,7 @@ class _Edge:
     error: bool = False
     place: int = 0
     upwards: bool = False
+    point: str = ""
 
 
 @dataclass(slots=True)
@@ -127,7 +128,7 @@ def _with_points(
         if edge.source == edge.target or not edge.text:
             ways.append((upper, lower))
             continue
-        point = f"\n{number}"
+        point = edge.point = f"\n{number}"
         points[point] = (len(edge.text) * 6.2, 16.0)
         ways += [(upper, point), (point, lower)]
     return {**sizes, **points}, ways
@@ -219,15 +220,18 @@ def _arrow(d: _Drawing, edge: _Edge, left: float, top: float, *, taken: bool) ->
         yield from _text(edge.text, x + 14 + len(edge.text) * 3.1, y - 14)
         return
     route = list(d.layout.routes[edge.place])
-    middle = len(route) - 1
+    x, y = left + route[-1][0], top + route[-1][1]
     if edge.text:
-        route += d.layout.routes[edge.place + 1][1:]
-    points = [(left + x, top + y) for x, y in route]
-    x, y = points[middle]
+        at = d.layout.boxes[edge.point]
+        rest = d.layout.routes[edge.place + 1][1:]
+        route = [*route[:-1], (at.x, at.top), (at.x, at.bottom), *rest]
+    points = [(left + px, top + py) for px, py in route]
     if edge.upwards:
         points.reverse()
-    points[0] = _border(source, points[1], left, top)
-    points[-1] = _border(target, points[-2], left, top)
+    points = [
+        *_border(source, points[1], left, top), *points[1:-1],
+        *reversed(_border(target, points[-2], left, top)),
+    ]  # fmt: skip
     yield f'<path class="{look}" d="{_curve(points)}"/>'
     yield from _text(edge.text, x, y + 4)
 
@@ -237,12 +241,19 @@ def _text(text: str, x: float, y: float) -> Iterator[str]:
         yield f'<text class="label" x="{x:.1f}" y="{y:.1f}">{escape(text)}</text>'
 
 
-def _border(box: Box, towards: tuple[float, float], left: float, top: float) -> tuple[float, float]:
-    """Return where an arrow meets a box: above or below it, towards where it comes from."""
+def _border(
+    box: Box, towards: tuple[float, float], left: float, top: float
+) -> list[tuple[float, float]]:
+    """Return where an arrow meets a box, above or below it, towards where it comes from; and where
+    it meets the layer, if the box is smaller.
+    """
     below = towards[1] > top + box.y
     reach = box.width / 2 - 12
     x = min(max(towards[0], left + box.x - reach), left + box.x + reach)
-    return x, top + box.y + (box.height / 2 + 1) * (1 if below else -1)
+    y = top + box.y + (box.height / 2 + 1) * (1 if below else -1)
+    edge = top + (box.bottom if below else box.top)
+    # The arrow's tip turns with the last piece of the way, so that one must not be too short.
+    return [(x, y), (x, edge)] if abs(edge - y) > 4 else [(x, y)]
 
 
 def _curve(points: list[tuple[float, float]]) -> str:

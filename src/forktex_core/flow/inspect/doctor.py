@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """What is wrong with a Flow's database, its workers and its runs, and what to do about it.
 
-Each check is a pure function from what was read to diagnoses. An *error* loses data or stops runs, a
-*warning* will cost later, a *note* may be all right.
+Each check is a pure function from what was read to diagnoses. An *error* loses data or stops runs,
+a *warning* will cost later, a *note* may be all right.
 """
 
 import re
@@ -182,8 +182,8 @@ def pooler(found: Findings) -> Iterator[Diagnosis]:
     if not found.pooled and found.port and there and there > 0 and there != found.port:
         yield Diagnosis(
             "proxy", "note",
-            f"the server sees port {there}, our connection has port {found.port}: a pooler, a proxy "
-            "or NAT stands between",
+            f"the server sees port {there}, our connection has port {found.port}: a pooler, a "
+            "proxy or NAT stands between",
             "if it is a pooler in transaction mode: Flow(..., pooled=True)",
         )  # fmt: skip
 
@@ -266,9 +266,9 @@ def transactions(found: Findings) -> Iterator[Diagnosis]:
     for row in found.transactions:
         yield Diagnosis(
             "old_transaction", "warning",
-            f"session {row['pid']} ({row['application_name'] or 'no name'}, {row['state']}) has had "
-            f"a transaction open since {moment(row['xact_start'])}: vacuum can't remove what died "
-            "since",
+            f"session {row['pid']} ({row['application_name'] or 'no name'}, {row['state']}) has "
+            f"had a transaction open since {moment(row['xact_start'])}: vacuum can't remove what "
+            "died since",
             f"end it; SELECT pg_terminate_backend({row['pid']}) does",
             {"pid": row["pid"], "since": row["xact_start"]},
         )  # fmt: skip

@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """``flow.fleet``: who works: workers, their leader, what they serve, and what queues have to do."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from forktex_core.flow.client import Client
+from forktex_core.flow.gate import guarded
 from forktex_core.flow.store.inspection import InspectionStore
 
 _SILENT = timedelta(seconds=5)
@@ -23,7 +24,7 @@ class WorkerState:
         leads: whether it does the leader's chores.
         session_lock: whether it holds a lock that tells of its death at once.
         silent: whether it lives and has not been heard of for five seconds.
-        end_reason: ``drained``, ``gone`` …; None while it lives.
+        end_reason: ``stopped``, ``gone`` …; None while it lives.
     """
 
     id: int
@@ -106,18 +107,27 @@ class QueueDepth:
 class Fleet:
     """See the top of the file."""
 
-    def __init__(self, store: Callable[[], InspectionStore]) -> None:
-        self._store = store
+    def __init__(self, client: Client) -> None:
+        self._client = client
 
+    def _on(self, client: Client) -> "Fleet":
+        return Fleet(client)
+
+    @property
+    def _store(self) -> InspectionStore:
+        return self._client._open.inspection  # noqa: SLF001 - a part of the Flow
+
+    @guarded("fleet.read")
     async def workers(self, *, ended_within: float | timedelta = 0) -> list[WorkerState]:
         """Return the workers that live, and those that ended within so many seconds."""
         within = ended_within
         hours = (within.total_seconds() if isinstance(within, timedelta) else within) / 3600
-        return [_worker(row) for row in await self._store().lives(hours)]
+        return [_worker(row) for row in await self._store.lives(hours)]
 
+    @guarded("fleet.read")
     async def leader(self) -> LeaderState:
         """Return who does the chores."""
-        row = await self._store().leader()
+        row = await self._store.leader()
         seen = row["seen_at"]
         return LeaderState(
             worker_id=row["worker_id"], worker=row["name"], host=row["host"], pid=row["pid"],
@@ -125,18 +135,20 @@ class Fleet:
             present=row["worker_id"] is not None and row["now"] - seen <= _SILENT,
         )  # fmt: skip
 
+    @guarded("fleet.read")
     async def definitions(self) -> list[ServedDefinition]:
         """Return every version of every workflow that a worker ever served."""
         return [
             ServedDefinition(**{name: row[name] for name in ServedDefinition.__slots__})
-            for row in await self._store().definitions()
+            for row in await self._store.definitions()
         ]
 
+    @guarded("fleet.read")
     async def queues(self) -> list[QueueDepth]:
         """Return what queues have to do. It reads all runs that are due, or due later."""
         return [
             QueueDepth(**{name: row[name] for name in QueueDepth.__slots__})
-            for row in await self._store().depths()
+            for row in await self._store.depths()
         ]
 
 

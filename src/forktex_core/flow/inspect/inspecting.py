@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, cast
 from uuid import UUID
 
 from forktex_core.flow.client import Client
-from forktex_core.flow.inspect.doctor import Examination, examine
-from forktex_core.flow.inspect.fleet import Fleet
-from forktex_core.flow.inspect.runs import Reading, Runs
+from forktex_core.flow.gate import guarded
 
+# Whoever doesn't look doesn't load it: flow's own import is measured.
 if TYPE_CHECKING:
     from forktex_core.flow.flow import Flow
+    from forktex_core.flow.inspect.doctor import Examination
+    from forktex_core.flow.inspect.fleet import Fleet
+    from forktex_core.flow.inspect.runs import Runs
 
 
 class Inspecting(Client):
@@ -22,15 +24,20 @@ class Inspecting(Client):
     _pooled: bool
 
     @property
-    def runs(self) -> Runs:
+    def runs(self) -> "Runs":
         """A query for all runs, the newest first: ``flow.runs.where(status="failed").page(20)``."""
-        return Runs(Reading(lambda: self._open.inspection, self.schema, lambda: self._open.streams))
+        from forktex_core.flow.inspect.runs import Reading, Runs
+
+        return Runs(Reading(self))
 
     @property
-    def fleet(self) -> Fleet:
+    def fleet(self) -> "Fleet":
         """Who works: workers, leader, what they serve, and what queues have to do."""
-        return Fleet(lambda: self._open.inspection)
+        from forktex_core.flow.inspect.fleet import Fleet
 
+        return Fleet(self)
+
+    @guarded("read")
     async def history(self, run_id: UUID | str) -> str:
         """Return a run's journal as JSON, as ``forktex_core.flow.replayer`` replays it for ever.
 
@@ -42,11 +49,15 @@ class Inspecting(Client):
 
         run = await self.runs.get(run_id)
         flow = cast("Flow", self)
-        async with Journals.reading(flow, self._direct_dsn or self._dsn) as journals:
+        dsn, settings = self._direct_dsn or self._dsn, dict(self._open.store.view.settings)
+        async with Journals.reading(flow, dsn, settings) as journals:
             return (await journals.read(run.id)).to_json()
 
-    async def examine(self) -> Examination:
+    @guarded("fleet.read")
+    async def examine(self) -> "Examination":
         """Look for what is wrong with the database, the workers and the runs; see
         ``forktex-flow doctor``. It takes a look at every unfinished run.
         """
+        from forktex_core.flow.inspect.doctor import examine
+
         return await examine(self._open.inspection, self.schema, pooled=self._pooled)

@@ -7,14 +7,17 @@ Pages are cut by keyset: a page costs the same however far behind it lies, and a
 never moves another one to a second page.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from typing import Any, Unpack
 from uuid import UUID
 
 import asyncpg
 
+from forktex_core.flow.client import Client
 from forktex_core.flow.errors import QueryError, RunNotFoundError
+from forktex_core.flow.extension import Condition
+from forktex_core.flow.gate import guarded
 from forktex_core.flow.identity import as_run_id
 from forktex_core.flow.inspect import cursor, statement
 from forktex_core.flow.inspect.explain import Finding, explain
@@ -29,43 +32,61 @@ from forktex_core.flow.inspect.rows import (
     run_detail,
     run_info,
 )
-from forktex_core.flow.inspect.statement import ORDERS, Condition, Order, Question
+from forktex_core.flow.inspect.statement import ORDERS, Order, Question
 from forktex_core.flow.inspect.stream import Streams, stream
 from forktex_core.flow.inspect.timeline import Event, Timeline, build
 from forktex_core.flow.store.inspection import InspectionStore
 
 _LARGEST_PAGE = 1000
 _ITERATED = 200
+_NAMES = ("idempotency_key", "schedule")
 
 
 class Reading:
-    """Where queries are asked: a schema of an open Flow.
+    """Where queries are asked, and what every one of them carries for who asks.
 
     Args:
-        store: gives the queries, or raises FlowNotOpenError.
-        schema: the schema of the tables.
-        streams: what live streams share.
-        columns: columns that an extension added to runs.
+        client: an open Flow, or one that acts for a principal.
     """
 
-    def __init__(
-        self,
-        store: Callable[[], InspectionStore],
-        schema: str,
-        streams: Callable[[], Streams],
-        columns: tuple[str, ...] = (),
-    ) -> None:
-        self._store, self.schema, self._streams, self.columns = store, schema, streams, columns
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.schema = client.schema
 
     @property
     def store(self) -> InspectionStore:
         """The queries of the open Flow."""
-        return self._store()
+        return self.client._open.inspection  # noqa: SLF001 - a part of the Flow
 
     @property
     def streams(self) -> Streams:
         """What listens for the open Flow."""
-        return self._streams()
+        return self.client._open.streams  # noqa: SLF001 - a part of the Flow
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns that extensions added to runs."""
+        return tuple(column.name for column in self.store.view.columns)
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """What the principal may see."""
+        found = self.store.view.condition
+        return () if found is None else (found,)
+
+    def named(self, filter: RunFilter) -> RunFilter:
+        """Return a filter with the names as the database has them, in the principal's namespace."""
+        own = self.client._own  # noqa: SLF001 - a part of the Flow
+        key = None if filter.key is None else frozenset(map(own, filter.key))
+        rest = tuple((n, own(v) if n in _NAMES else v) for n, v in filter.rest)
+        return replace(filter, key=key, rest=rest)
+
+    def shown[R: RunInfo](self, run: R) -> R:
+        """Return a run with the names as the principal gave them."""
+        shown = self.client._shown  # noqa: SLF001 - a part of the Flow
+        found = {n: getattr(run, n) for n in ("key", "deduplication_key", *_NAMES)}
+        names: dict[str, Any] = {n: shown(v) for n, v in found.items() if v is not None}
+        return replace(run, **names) if names else run
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -79,6 +100,13 @@ class Runs:
 
     def __repr__(self) -> str:
         return f"<Runs {self._text}>"
+
+    @property
+    def _client(self) -> Client:
+        return self._reading.client
+
+    def _on(self, client: Client) -> "Runs":
+        return replace(self, _reading=Reading(client))
 
     # Putting a query together
 
@@ -121,6 +149,7 @@ class Runs:
 
     # Asking for many
 
+    @guarded("list")
     async def page(self, size: int = 50, *, after: str | None = None) -> Page:
         """Return up to ``size`` runs (1 to 1000), behind the page that gave the cursor ``after``.
 
@@ -138,9 +167,7 @@ class Runs:
         if len(rows) > size:
             last = rows[size - 1]
             onwards = cursor.encode(self._text, last["place"], plain_id(last["id"]))
-        store = self._reading.store
-        columns = self._reading.columns
-        return Page([run_info(row, store.decode, columns) for row in rows[:size]], onwards)
+        return Page([self._shown(row) for row in rows[:size]], onwards)
 
     async def __aiter__(self) -> AsyncIterator[RunInfo]:
         after = None
@@ -152,11 +179,13 @@ class Runs:
                 return
             after = page.next
 
+    @guarded("list")
     async def first(self) -> RunInfo | None:
         """Return the first run in the order, None when there is none."""
         page = await self.page(1)
         return page.runs[0] if page.runs else None
 
+    @guarded("list")
     async def count(self, *, at_most: int | None = None) -> int:
         """Return how many runs there are; counting ends at ``at_most``, for "more than 10,000"."""
         if at_most is not None and at_most < 1:
@@ -166,6 +195,7 @@ class Runs:
         rows = await self._ask(statement.counting(self._schema, self._question, at_most))
         return int(rows[0]["n"])
 
+    @guarded("list")
     async def summary(self) -> Summary:
         """Return how many runs there are by status, workflow and queue. It reads an index of all
         that the query is about.
@@ -182,6 +212,7 @@ class Runs:
 
     # Looking at one
 
+    @guarded("read")
     async def get(self, run_id: UUID | str) -> RunDetail:
         """Return a run with its payloads, whatever where() says.
 
@@ -190,12 +221,14 @@ class Runs:
             ValueError: the id is none.
         """
         run_id = as_run_id(run_id)
-        question = Question(ALL, self._also, self._reading.columns)
+        question = Question(ALL, self._carried, self._reading.columns)
         rows = await self._ask(statement.one(self._schema, question, run_id))
         if not rows:
             raise RunNotFoundError(run_id)
-        return run_detail(rows[0], self._reading.store.decode, self._reading.columns)
+        reading = self._reading
+        return reading.shown(run_detail(rows[0], reading.store.decode, reading.columns))
 
+    @guarded("read")
     async def timeline(self, run_id: UUID | str, *, payloads: bool = True) -> Timeline:
         """Return all that is known of what happened to a run, in order.
 
@@ -216,6 +249,7 @@ class Runs:
         workers = await store.workers_of(sorted(ids))
         return build(run, entries, signals, children, workers, store, payloads=payloads)
 
+    @guarded("read")
     async def explain(self, run_id: UUID | str) -> list[Finding]:
         """Say why a run does not move: findings, each with its mend, the decisive one first.
 
@@ -225,6 +259,7 @@ class Runs:
         run = await self.get(run_id)
         return explain(await gather(self._reading.store, run))
 
+    @guarded("read")
     async def stream(
         self, run_id: UUID | str, *, poll: float = 1.0, payloads: bool = True
     ) -> AsyncIterator[Event]:
@@ -266,7 +301,17 @@ class Runs:
             raise QueryError(
                 "error_contains: this Flow has a payload codec, so Postgres can't read its errors"
             )
-        return Question(self._filter, self._also, self._reading.columns)
+        reading = self._reading
+        return Question(reading.named(self._filter), self._carried, reading.columns)
+
+    @property
+    def _carried(self) -> tuple[Condition, ...]:
+        """The conditions of everything that is asked."""
+        return (*self._reading.conditions, *self._also)
+
+    def _shown(self, row: Any) -> RunInfo:
+        reading = self._reading
+        return reading.shown(run_info(row, reading.store.decode, reading.columns))
 
     async def _ask(self, made: statement.Statement) -> list[Any]:
         try:

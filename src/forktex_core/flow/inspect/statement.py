@@ -16,13 +16,13 @@ version, a key, a text in the error, when a run began, and a time range of the o
 checked row by row along the way.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
+from forktex_core.flow.extension import Condition
 from forktex_core.flow.inspect.filter import STATUSES, RunFilter
 from forktex_core.flow.store.sql import quote_identifier
 
@@ -30,7 +30,6 @@ type Order = Literal["created", "-created", "finished", "-finished"]
 
 ORDERS: tuple[str, ...] = ("-created", "created", "-finished", "finished")
 _FINISHED = ("succeeded", "failed", "cancelled")
-_PARAMETER = re.compile(r"\$(\d+)")
 
 COLUMNS = """r.id, r.workflow, r.version, r.queue, r.key, r.priority, r.status, r.due_at,
     r.worker_id, r.claim, r.generation, r.waiting_for, r.metadata::text AS metadata,
@@ -62,22 +61,6 @@ _REST = {
 _INDEXED = frozenset({"metadata", "parent", "worker", "columns"})
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """A condition on rows of ``run``, for an extension that has one on every listing.
-
-    Args:
-        sql: over the columns of ``run`` under the alias ``r``; ``$1``, ``$2`` … stand for its own
-            parameters.
-        parameters: their values.
-        indexed: an index answers it, so listings begin there.
-    """
-
-    sql: str
-    parameters: tuple[Any, ...] = ()
-    indexed: bool = False
-
-
 @dataclass(slots=True)
 class Statement:
     """SQL with its parameters, as it is being made."""
@@ -95,9 +78,9 @@ class Statement:
 
     def condition(self, condition: Condition) -> str:
         """Return a condition with its parameters numbered among ours."""
-        first = len(self.parameters)
+        text = condition.at("r", len(self.parameters) + 1)
         self.parameters.extend(condition.parameters)
-        return f"({_PARAMETER.sub(lambda m: f'${int(m[1]) + first}', condition.sql)})"
+        return f"({text})"
 
     @property
     def run(self) -> str:

@@ -10,11 +10,15 @@ as they are.
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 from forktex_core.flow.errors import PayloadError
 from forktex_core.flow.store.connection import Statements
+from forktex_core.flow.store.passage import Passage
 from forktex_core.flow.store.sql import queries
+from forktex_core.flow.store.view import View
+
+_PLAIN = View()
 
 type Codec = tuple[Callable[[str], str], Callable[[str], str]]
 
@@ -22,15 +26,70 @@ type Codec = tuple[Callable[[str], str], Callable[[str], str]]
 class Queries:
     """The named queries of a schema, run on a pool or on a link."""
 
-    def __init__(self, statements: Statements, schema: str, codec: Codec | None = None) -> None:
+    def __init__(
+        self,
+        statements: Statements,
+        schema: str,
+        codec: Codec | None = None,
+        passage: Passage | None = None,
+    ) -> None:
         self._run = statements.fetch
         self.sql = queries(schema)
         self._codec = codec
-        self._made_of = (statements, schema, codec)
+        self._made_of = (statements, schema, codec, passage)
+        if passage is not None:
+            self._pass_through(passage)
+
+    def _pass_through(self, passage: Passage) -> None:
+        """Send every query through a passage from now on."""
+        statements: Any = self._made_of[0]
+        rendered = passage.view.queries(self._made_of[1])
+
+        async def rows(name: str, *args: Any) -> list[Any]:
+            return await passage.fetch(statements, name, rendered[name], args)
+
+        async def row(name: str, *args: Any) -> Any:
+            found = await rows(name, *args)
+            return found[0] if found else None
+
+        self._rows, self._row = rows, row  # type: ignore[method-assign]
 
     def beside[Q: "Queries"](self, kind: type[Q]) -> Q:
         """Return another collection of queries in the same place."""
         return kind(*self._made_of)
+
+    def seen_by(self, view: View) -> Self:
+        """Return the same queries as a principal's view has them."""
+        return self.through(Passage(view) if self.passage is None else self.passage.seen_by(view))
+
+    def on(self, statements: Statements) -> Self:
+        """Return the same queries over another connection."""
+        return type(self)(statements, *self._made_of[1:])
+
+    def through(self, passage: Passage | None) -> Self:
+        """Return the same queries on another way."""
+        return type(self)(*self._made_of[:3], passage)
+
+    @property
+    def passage(self) -> Passage | None:
+        """What the queries go through; None without extensions."""
+        return self._made_of[3]
+
+    @property
+    def view(self) -> View:
+        """What the queries carry."""
+        return _PLAIN if self.passage is None else self.passage.view
+
+    def statement(self, name: str, *args: Any) -> tuple[str, tuple[Any, ...]]:
+        """Return a query's text and all its arguments, for a connection of somebody else's."""
+        if self.passage is None:
+            return self.sql[name], args
+        query = self.view.queries(self._made_of[1])[name]
+        return query.sql, query.arguments(self.view, args)
+
+    def sets(self, name: str) -> bool:
+        """Whether a query makes the settings of the view by itself."""
+        return self.passage is not None and self.view.queries(self._made_of[1])[name].sets
 
     async def _rows(self, name: str, *args: Any) -> list[Any]:
         return await self._run(self.sql[name], *args)

@@ -132,6 +132,12 @@ class Pool:
             return await connection.fetch(sql, *args)  # type: ignore[no-any-return]
 
     @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Any]:
+        """Borrow a connection within a transaction, which is committed at the end."""
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+    @asynccontextmanager
     async def connection(self) -> AsyncIterator[Any]:
         """Borrow a connection; when it turns out to be dead, or the server to be unable to work,
         that is a DatabaseUnavailableError.
@@ -169,6 +175,21 @@ class Link:
             if statement is None:
                 statement = self._statements[sql] = await self.raw.prepare(sql)
             return await statement.fetch(*args)  # type: ignore[no-any-return]
+        except BaseException as error:
+            if not is_refusal(error):
+                self.drop()
+            raise
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Any]:
+        """Begin a transaction, which is committed at the end; the connection is dropped as by
+        fetch().
+        """
+        try:
+            if self.raw is None or self.raw.is_closed():
+                await self._open()
+            async with self.raw.transaction():
+                yield self.raw
         except BaseException as error:
             if not is_refusal(error):
                 self.drop()

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from forktex_core.flow.store.base import Codec, Queries
 from forktex_core.flow.store.connection import Pool
+from forktex_core.flow.store.passage import Passage
 
 # A plan that was made for other values may read everything; making one costs a millisecond.
 _LOOKING = "SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL statement_timeout = '30s'"
@@ -16,8 +17,10 @@ _ORDERED = "SET LOCAL enable_bitmapscan = off; SET LOCAL enable_seqscan = off"
 class InspectionStore(Queries):
     """What views, the command line and the dashboard read."""
 
-    def __init__(self, pool: Pool, schema: str, codec: Codec | None = None) -> None:
-        super().__init__(pool, schema, codec)
+    def __init__(
+        self, pool: Pool, schema: str, codec: Codec | None = None, passage: Passage | None = None
+    ) -> None:
+        super().__init__(pool, schema, codec, passage)
         self._pool = pool
 
     @property
@@ -41,6 +44,8 @@ class InspectionStore(Queries):
             connection.transaction(readonly=True),
         ):
             await connection.execute(settings)
+            for setting, value in self.view.settings:
+                await connection.fetch("SELECT set_config($1, $2, true)", setting, value)
             return await connection.fetch(sql, *parameters)  # type: ignore[no-any-return]
 
     async def entries(self, run_id: UUID, after: int) -> list[Any]:

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 """One typed method for each named query."""
 
-import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -31,13 +30,14 @@ class Store(EffectQueries):
         return (
             run.id, run.workflow, run.version, run.lane, run.queue, run.priority, run.due,
             self.encode(run.input), run.metadata, run.idempotency_key, run.key,
-            run.deduplication_key, run.timeout, run.delay,
+            run.deduplication_key, run.timeout, run.delay, *self.view.values(run.columns),
         )  # fmt: skip
 
     async def insert_runs(self, runs: NewRuns) -> None:
         """Insert many runs of one definition."""
         texts = [self.encode(text) for text in runs.inputs]
-        await self._rows("insert_runs_array", *self.runs_columns(runs), runs.ids, texts)
+        values = self.view.values(runs.columns)
+        await self._rows("insert_runs_array", *self.runs_columns(runs), runs.ids, texts, *values)
 
     def runs_columns(self, runs: NewRuns) -> tuple[Any, ...]:
         """Return the arguments that all runs of one statement share."""
@@ -58,6 +58,10 @@ class Store(EffectQueries):
         there, a row without a status.
         """
         return await self._rows("outcomes", runs, unsure)
+
+    async def run_view(self, run_id: UUID) -> Any:
+        """Return a run as authorization sees it, None when it isn't there for the principal."""
+        return await self._row("run_view", run_id)
 
     async def run_status(self, run_id: UUID) -> Any:
         """Return what a run is and how it stands, or None."""
@@ -99,17 +103,19 @@ class Store(EffectQueries):
         )
 
     async def wake_runs(
-        self, worker: int, runs: Sequence[tuple[UUID, int, str | None, int, str, Sequence[str]]]
+        self,
+        worker: int,
+        runs: Sequence[tuple[UUID, int, int, str | None, int, str, Sequence[str]]],
     ) -> list[Claimed]:
-        """Claim parked runs, (id, claim that parked it, key of the only wait or None, number of its
-        entry, its name, the signals that it takes) each; return those that nobody claimed since,
-        with the entry of a signal that was taken at once.
+        """Claim parked runs, (id, claim that parked it, seen of its inbox, key of the only wait or
+        None, number of its entry, its name, the signals that it takes) each; return those that
+        nobody claimed since, with the entry of a signal that was taken at once.
         """
-        ids, claims, keys, seqs, labels, names = zip(*runs, strict=True)
+        ids, claims, seen, keys, seqs, labels, names = zip(*sorted(runs), strict=True)
         if self._codec is not None:  # what is journaled has to pass it
             keys = (None,) * len(keys)
-        texts = [json.dumps(n) for n in names]
-        rows = await self._rows("wake_runs", worker, ids, claims, keys, seqs, labels, texts)
+        arrays = [_array(n) for n in names]
+        rows = await self._rows("wake_runs", worker, ids, claims, seen, keys, seqs, labels, arrays)
         return self._read_claims(rows)[0]
 
     def _read_claims(self, rows: list[Any]) -> tuple[list[Claimed], float | None]:
@@ -329,6 +335,12 @@ def journal_line(  # noqa: PLR0917 - the columns of the type, in its order
         f'({run_id},"{key}",{seq},{kind},"{name}",{failed},{text},{claim},{attempt},'
         f"{started_at!r},{at!r})"
     )
+
+
+def _array(texts: Sequence[str]) -> str:
+    """Return the literal of an array of texts."""
+    quoted = (text.replace("\\", "\\\\").replace('"', '\\"') for text in texts)
+    return "{" + ",".join(f'"{text}"' for text in quoted) + "}"
 
 
 def _doubled(text: str) -> str:

@@ -71,6 +71,7 @@ CREATE TABLE {schema}.run (
     deduplication_key text,
     schedule        text,
     origin          uuid,                                -- a fork draws the random numbers of the run it came from
+    started_by      uuid,                                -- the run whose step started it, or that it is a fork of
     timeout         interval,
     due_when_resumed timestamptz,
     paused_at       timestamptz,

@@ -3,9 +3,10 @@
 
 -- The first due runs without a key, best first. The candidates of every (queue, lane, priority) come from one index probe
 -- each, so a backlog that nobody serves, or a hundred thousand timers of another priority, cost nothing.
--- The generic plan is forced wherever the indexes leave no choice: planning anew at each call costs more than the query.
+-- How it is planned is set by its callers, for all that they call. The generic plan is forced wherever the indexes leave no
+-- choice: planning anew at each call costs more than the query.
 CREATE FUNCTION {schema}.due_runs(p_queues text[], p_lanes text[], p_most integer, p_tried uuid[]) RETURNS uuid[]
-LANGUAGE plpgsql SET enable_seqscan = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan AS $$
+LANGUAGE plpgsql AS $$
 BEGIN
     RETURN ARRAY(
         WITH RECURSIVE bands AS (
@@ -26,19 +27,24 @@ BEGIN
 END $$;
 
 -- Claims from queues without limits and keys. Candidates are chosen without locks and then locked in id order, skipping
--- what another worker has: only rows that are really taken are ever locked.
-CREATE FUNCTION {schema}.claim_plain(p_worker bigint, p_queues text[], p_lanes text[], p_slots integer, p_tried uuid[])
-RETURNS uuid[]
+-- what another worker has: only rows that are really taken are ever locked. Also says whether any of them may have a journal,
+-- or an inbox.
+CREATE FUNCTION {schema}.claim_plain(p_worker bigint, p_queues text[], p_lanes text[], p_slots integer, p_tried uuid[],
+                                     OUT taken uuid[], OUT journaled boolean, OUT signalled boolean)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
-    v_taken uuid[] := '{}';
     v_tried uuid[] := p_tried;
     v_picked uuid[];
-    v_got uuid[];
+    v_open integer;
+    v_got record;
 BEGIN
+    taken := '{}';
+    journaled := false;
+    signalled := false;
     FOR round IN 1..4 LOOP
-        v_picked := {schema}.due_runs(p_queues, p_lanes, p_slots - cardinality(v_taken), v_tried);
+        v_open := p_slots - cardinality(taken);
+        v_picked := {schema}.due_runs(p_queues, p_lanes, v_open, v_tried);
         EXIT WHEN cardinality(v_picked) = 0;
         WITH locked AS MATERIALIZED (
             SELECT r.id FROM {schema}.run r WHERE r.id = ANY (v_picked) AND r.due_at <= clock_timestamp()
@@ -47,13 +53,15 @@ BEGIN
             UPDATE {schema}.run r SET status = 'running', worker_id = p_worker, claim = r.claim + 1, due_at = NULL,
                    waiting_for = NULL, claimed_at = clock_timestamp(), limited = false,
                    started_at = coalesce(r.started_at, clock_timestamp())
-            FROM locked l WHERE r.id = l.id RETURNING r.id
-        ) SELECT coalesce(array_agg(c.id), '{}') INTO v_got FROM changed c;
-        v_taken := v_taken || v_got;
+            FROM locked l WHERE r.id = l.id RETURNING r.id, r.claim, r.origin, r.signal_seq
+        ) SELECT coalesce(array_agg(c.id), '{}') AS ids, coalesce(bool_or(c.claim > 1 OR c.origin IS NOT NULL), false) AS again,
+                 coalesce(max(c.signal_seq), 0) > 0 AS told INTO v_got FROM changed c;
+        taken := taken || v_got.ids;
+        journaled := journaled OR v_got.again;
+        signalled := signalled OR v_got.told;
         v_tried := v_tried || v_picked;
-        EXIT WHEN cardinality(v_taken) >= p_slots;
+        EXIT WHEN cardinality(v_picked) < v_open OR cardinality(taken) >= p_slots;
     END LOOP;
-    RETURN v_taken;
 END $$;
 
 -- Claims up to p_slots due runs for a living worker and returns them (part 'r'), then, in a fresh snapshot, the journals
@@ -72,7 +80,8 @@ DECLARE
     v_share integer;
     v_taken uuid[] := '{}';
     v_tried uuid[];
-    v_got uuid[];
+    v_journaled boolean := false;
+    v_signalled boolean := false;
     v_next timestamptz;
     v_pass integer;
     v_name text;
@@ -95,11 +104,15 @@ BEGIN
             SELECT * INTO f FROM {schema}.claim_from_queue(p_worker, v_name, p_lanes, least(p_slots - cardinality(v_taken),
                 CASE v_pass WHEN 1 THEN v_share ELSE p_slots END), v_tried);
             v_taken := v_taken || f.got;
+            v_journaled := true;
+            v_signalled := true;
             v_next := least(v_next, f.next_at);
         END LOOP;
         IF v_pass = 1 AND cardinality(v_plain) > 0 AND cardinality(v_taken) < p_slots THEN
-            v_got := {schema}.claim_plain(p_worker, v_plain, p_lanes, p_slots - cardinality(v_taken), v_tried);
-            v_taken := v_taken || v_got;
+            SELECT * INTO f FROM {schema}.claim_plain(p_worker, v_plain, p_lanes, p_slots - cardinality(v_taken), v_tried);
+            v_taken := v_taken || f.taken;
+            v_journaled := v_journaled OR f.journaled;
+            v_signalled := v_signalled OR f.signalled;
         END IF;
         EXIT WHEN cardinality(v_kept) = 0;
     END LOOP;
@@ -114,14 +127,18 @@ BEGIN
                         r.started_at, r.workflow, r.version, r.queue, r.parent_id, r.parent_key, r.metadata::text
                  FROM {schema}.run r WHERE r.id = ANY (v_taken);
     -- A warm run is up to date exactly when nobody claimed it in between.
-    RETURN QUERY SELECT 'j', j.run_id, j.seq::bigint, j.key, j.kind, j.name, j.failed, j.value::text, j.claim,
-                        j.attempt::integer, j.at, NULL, NULL::integer, NULL, NULL::uuid, NULL, NULL
-                 FROM {schema}.journal j WHERE j.run_id = ANY (ARRAY(
-                     SELECT r.id FROM {schema}.run r WHERE r.id = ANY (v_taken) AND NOT EXISTS (
-                         SELECT 1 FROM unnest(p_warm, p_warm_claims) AS w(id, claim)
-                         WHERE w.id = r.id AND w.claim = r.claim - 1)))
-                 ORDER BY j.run_id, j.seq;
-    RETURN QUERY SELECT 's', s.run_id, s.no, s.key, NULL, s.name, NULL::boolean, s.payload::text, NULL::integer,
-                        NULL::integer, s.sent_at, NULL, NULL::integer, NULL, NULL::uuid, NULL, NULL
-                 FROM {schema}.signal s WHERE s.run_id = ANY (v_taken) AND NOT s.taken ORDER BY s.run_id, s.no;
+    IF v_journaled THEN
+        RETURN QUERY SELECT 'j', j.run_id, j.seq::bigint, j.key, j.kind, j.name, j.failed, j.value::text, j.claim,
+                            j.attempt::integer, j.at, NULL, NULL::integer, NULL, NULL::uuid, NULL, NULL
+                     FROM {schema}.journal j WHERE j.run_id = ANY (ARRAY(
+                         SELECT r.id FROM {schema}.run r WHERE r.id = ANY (v_taken) AND NOT EXISTS (
+                             SELECT 1 FROM unnest(p_warm, p_warm_claims) AS w(id, claim)
+                             WHERE w.id = r.id AND w.claim = r.claim - 1)))
+                     ORDER BY j.run_id, j.seq;
+    END IF;
+    IF v_signalled THEN
+        RETURN QUERY SELECT 's', s.run_id, s.no, s.key, NULL, s.name, NULL::boolean, s.payload::text, NULL::integer,
+                            NULL::integer, s.sent_at, NULL, NULL::integer, NULL, NULL::uuid, NULL, NULL
+                     FROM {schema}.signal s WHERE s.run_id = ANY (v_taken) AND NOT s.taken ORDER BY s.run_id, s.no;
+    END IF;
 END $$;

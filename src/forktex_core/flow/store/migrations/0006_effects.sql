@@ -72,6 +72,10 @@ BEGIN
     WHERE r.id = t.run_id RETURNING 'w', r.id, coalesce(r.worker_id, {schema}.waker(r.status, r.warm_by)), r.queue;
 END $$;
 
+-- Whether the body of a run may signal another one. Columns of extensions that isolate replace it (store/columns.py); as
+-- it stands it costs nothing, for it is inlined.
+CREATE FUNCTION {schema}.reaches(p_from uuid, p_to uuid) RETURNS boolean LANGUAGE sql STABLE AS $$ SELECT true $$;
+
 -- The fenced append for entries that have effects: signals taken, runs started, signals sent, values published. An effect
 -- belongs to an entry (its place in the arrays, from 1) and happens only if that entry is new; a value of place 0 belongs to
 -- none. Order of locks: the fence, then runs by id.
@@ -121,9 +125,10 @@ BEGIN
         RETURN QUERY
         WITH started AS (
             INSERT INTO {schema}.run (id, workflow, version, lane, queue, priority, status, due_at, input, metadata,
-                                      parent_id, parent_key, parent_close)
+                                      parent_id, parent_key, parent_close, started_by)
             SELECT s.id, s.workflow, s.version, s.lane, s.queue, s.priority, 'pending',
-                   coalesce(s.due, clock_timestamp()), s.input::json, s.metadata::jsonb, s.parent, s.parent_key, s.closes
+                   coalesce(s.due, clock_timestamp()), s.input::json, s.metadata::jsonb, s.parent, s.parent_key, s.closes,
+                   CASE WHEN s.parent IS NULL THEN p_runs[s.place] END
             FROM unnest(s_places, s_ids, s_workflows, s_versions, s_lanes, s_queues, s_priorities, s_dues, s_inputs,
                         s_metadata, s_parents, s_parent_keys, s_closes)
                  AS s(place, id, workflow, version, lane, queue, priority, due, input, metadata, parent, parent_key, closes)
@@ -139,13 +144,13 @@ BEGIN
         ON CONFLICT (run_id, key) DO UPDATE SET value = excluded.value, at = clock_timestamp();
     END IF;
     IF cardinality(m_runs) > 0 AND cardinality(v_added) > 0 THEN
-        RETURN QUERY SELECT w.part, w.run_id, w.worker_id, w.queue, NULL::bigint FROM {schema}.put_signals(
-            ARRAY(SELECT m.run FROM unnest(m_places, m_runs) WITH ORDINALITY AS m(place, run, no)
-                  WHERE m.place = ANY (v_added) ORDER BY m.no),
-            ARRAY(SELECT m.name FROM unnest(m_places, m_names) WITH ORDINALITY AS m(place, name, no)
-                  WHERE m.place = ANY (v_added) ORDER BY m.no),
-            ARRAY(SELECT m.payload FROM unnest(m_places, m_payloads) WITH ORDINALITY AS m(place, payload, no)
-                  WHERE m.place = ANY (v_added) ORDER BY m.no)) w;
+        SELECT coalesce(array_agg(m.run ORDER BY m.no), '{}'), coalesce(array_agg(m.name ORDER BY m.no), '{}'),
+               coalesce(array_agg(m.payload ORDER BY m.no), '{}')
+        INTO m_runs, m_names, m_payloads
+        FROM unnest(m_places, m_runs, m_names, m_payloads) WITH ORDINALITY AS m(place, run, name, payload, no)
+        WHERE m.place = ANY (v_added) AND {schema}.reaches(p_runs[m.place], m.run);
+        RETURN QUERY SELECT w.part, w.run_id, w.worker_id, w.queue, NULL::bigint
+                     FROM {schema}.put_signals(m_runs, m_names, m_payloads) w;
     END IF;
 END $$;
 

@@ -118,10 +118,11 @@ BEGIN
         RETURN;
     END IF;
     INSERT INTO {schema}.run (id, workflow, version, lane, queue, priority, status, due_at, input, metadata, idempotency_key,
-                              key, origin, timeout, deadline_at, started_at, generation)
+                              key, origin, timeout, deadline_at, started_at, generation,
+                              started_by)
     SELECT p_new, r.workflow, p_version, p_lane, coalesce(p_queue, r.queue), r.priority, 'pending', clock_timestamp(), r.input,
            r.metadata, p_idempotency_key, r.key, coalesce(r.origin, r.id), r.timeout, clock_timestamp() + r.timeout, r.started_at,
-           r.generation
+           r.generation, r.id
     FROM {schema}.run r WHERE r.id = p_run
     ON CONFLICT (workflow, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
     RETURNING id, run.queue INTO run_id, queue;

@@ -19,5 +19,5 @@ SELECT r.workflow, r.version, r.queue, count(*) AS runs, min(r.created_at) AS ol
        (array_agg(r.id ORDER BY r.id))[1:10] AS first_runs
 FROM {schema}.run r
 WHERE r.finished_at IS NULL AND NOT EXISTS (
-    SELECT 1 FROM {schema}.worker w WHERE w.ended_at IS NULL AND r.queue = ANY (w.queues) AND r.lane = ANY (w.lanes))
+    SELECT 1 FROM {schema}.worker w WHERE w.ended_at IS NULL AND r.queue = ANY (w.queues) AND r.lane = ANY (w.lanes)) /*visible r*/
 GROUP BY r.workflow, r.version, r.queue ORDER BY r.workflow, r.version, r.queue

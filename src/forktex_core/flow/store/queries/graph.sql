@@ -31,7 +31,8 @@ FROM {schema}.run r
 LEFT JOIN LATERAL (SELECT j.seq, j.kind, j.name FROM {schema}.journal j WHERE j.run_id = r.id ORDER BY j.seq DESC LIMIT 1) j
     ON true
 LEFT JOIN {schema}.published p ON p.run_id = r.id AND p.key = '$graph'
-WHERE r.workflow = $1 AND r.version = $2 AND r.finished_at IS NULL AND r.id > $3 ORDER BY r.id LIMIT 200
+WHERE r.workflow = $1 AND r.version = $2 AND r.finished_at IS NULL AND r.id > $3 /*visible r*/
+ORDER BY r.id LIMIT 200
 
 -- name: move_run
 SELECT * FROM {schema}.move_run($1, $2, $3, $4, $5, $6)

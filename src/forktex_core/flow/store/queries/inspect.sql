@@ -10,7 +10,7 @@ SELECT no, name, payload::text AS payload, key, taken, taken_seq, sent_at
 FROM {schema}.signal WHERE run_id = $1 ORDER BY no
 
 -- name: inspect_children
-SELECT id, workflow, status, parent_key, created_at, finished_at FROM {schema}.run WHERE parent_id = $1 ORDER BY created_at, id
+SELECT id, workflow, status, parent_key, created_at, finished_at FROM {schema}.run c WHERE parent_id = $1 /*visible c*/ ORDER BY created_at, id
 
 -- name: inspect_workers_of
 SELECT id, name, host, pid, started_at, heartbeat_at, ended_at, end_reason FROM {schema}.worker WHERE id = ANY ($1::bigint[])
@@ -26,9 +26,10 @@ WHERE r.id = $1
 -- The run's row lock, if a transaction holds it: xmax is the locker's number while that transaction is under way.
 SELECT clock_timestamp() AS now, r.signal_seq, r.limited, r.lane,
        q.paused AS queue_paused, q.concurrency, q.per_key, q.rate, q.rate_period, q.starts,
-       (SELECT count(*) FROM {schema}.run x WHERE x.queue = r.queue AND x.limited AND x.worker_id IS NOT NULL) AS queue_running,
+       (SELECT count(*) FROM {schema}.run x WHERE x.queue = r.queue AND x.limited AND x.worker_id IS NOT NULL
+        /*visible x*/) AS queue_running,
        (SELECT count(*) FROM {schema}.run x WHERE x.queue = r.queue AND x.key = r.key AND x.limited
-           AND x.worker_id IS NOT NULL) AS key_running,
+           AND x.worker_id IS NOT NULL /*visible x*/) AS key_running,
        l.term, l.worker_id AS leader, l.seen_at AS leader_seen_at,
        w.name AS worker, w.host AS worker_host, w.pid AS worker_pid, w.heartbeat_at AS worker_heartbeat_at,
        w.ended_at AS worker_ended_at,
@@ -47,26 +48,26 @@ WHERE r.id = $1
 
 -- name: inspect_servers
 SELECT w.id, w.name, w.host, w.pid, w.lanes, w.slots, w.heartbeat_at,
-       (SELECT count(*) FROM {schema}.run r WHERE r.worker_id = w.id) AS running
+       (SELECT count(*) FROM {schema}.run r WHERE r.worker_id = w.id /*visible r*/) AS running
 FROM {schema}.worker w WHERE w.ended_at IS NULL AND $1 = ANY (w.queues) ORDER BY w.id
 
 -- name: inspect_fleet
 -- The workers that live, or those of them that serve a lane.
 SELECT w.id, w.name, w.host, w.pid, w.queues, w.lanes, w.slots, w.started_at, w.heartbeat_at, w.session_lock,
-       (SELECT count(*) FROM {schema}.run r WHERE r.worker_id = w.id) AS running, l.worker_id IS NOT NULL AS leads,
+       (SELECT count(*) FROM {schema}.run r WHERE r.worker_id = w.id /*visible r*/) AS running, l.worker_id IS NOT NULL AS leads,
        clock_timestamp() AS now
 FROM {schema}.worker w LEFT JOIN {schema}.leader l ON l.worker_id = w.id
 WHERE w.ended_at IS NULL AND ($1::text IS NULL OR $1 = ANY (w.lanes)) ORDER BY w.id
 
 -- name: inspect_holders
 SELECT r.id, r.claimed_at FROM {schema}.run r
-WHERE r.queue = $1 AND r.limited AND r.worker_id IS NOT NULL AND ($2::text IS NULL OR r.key = $2)
+WHERE r.queue = $1 AND r.limited AND r.worker_id IS NOT NULL AND ($2::text IS NULL OR r.key = $2) /*visible r*/
 ORDER BY r.claimed_at LIMIT 5
 
 -- name: inspect_lives
 SELECT w.id, w.name, w.host, w.pid, w.queues, w.lanes, w.slots, w.started_at, w.heartbeat_at, w.ended_at, w.end_reason,
        w.session_lock, cardinality(w.revoked) AS revoked,
-       (SELECT count(*) FROM {schema}.run r WHERE r.worker_id = w.id) AS running,
+       (SELECT count(*) FROM {schema}.run r WHERE r.worker_id = w.id /*visible r*/) AS running,
        l.worker_id IS NOT NULL AS leads, clock_timestamp() AS now
 FROM {schema}.worker w LEFT JOIN {schema}.leader l ON l.worker_id = w.id
 WHERE w.ended_at IS NULL OR w.ended_at > clock_timestamp() - make_interval(secs => $1::float8 * 3600)

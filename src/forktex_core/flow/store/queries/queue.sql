@@ -16,5 +16,6 @@ INSERT INTO {schema}.queue (name, paused) VALUES ($1, $2) ON CONFLICT (name) DO 
 -- name: queues
 -- The queues that have a row, or one of them, with what runs there now.
 SELECT q.name, q.paused, q.concurrency, q.per_key, q.rate, extract(epoch FROM q.rate_period)::float8 AS rate_period,
-       (SELECT count(*) FROM {schema}.run r WHERE r.queue = q.name AND r.limited AND r.worker_id IS NOT NULL) AS running
+       (SELECT count(*) FROM {schema}.run r WHERE r.queue = q.name AND r.limited AND r.worker_id IS NOT NULL
+        /*visible r*/) AS running
 FROM {schema}.queue q WHERE $1::text IS NULL OR q.name = $1 ORDER BY q.name

@@ -5,17 +5,17 @@
 -- One new run, due at once or at the time given. Nothing comes back when its idempotency or deduplication key is taken. The
 -- same statement serves a caller's own session, on whatever driver: hence the spelled-out casts.
 INSERT INTO {schema}.run (id, workflow, version, lane, queue, priority, status, due_at, input, metadata, idempotency_key,
-                          key, deduplication_key, timeout, deadline_at)
+                          key, deduplication_key, timeout, deadline_at/*columns*/)
 SELECT x.id, x.workflow, x.version, x.lane, x.queue, x.priority,
        CASE WHEN x.key IS NOT NULL AND x.due > clock_timestamp() THEN 'waiting' ELSE 'pending' END,
        coalesce(x.due, clock_timestamp()), x.input, x.metadata, x.idempotency_key, x.key, x.deduplication_key, x.timeout,
-       coalesce(x.due, clock_timestamp()) + x.timeout
+       coalesce(x.due, clock_timestamp()) + x.timeout/*values*/
 FROM (SELECT CAST($1 AS uuid) AS id, CAST($2 AS text) AS workflow, CAST($3 AS integer) AS version, CAST($4 AS text) AS lane,
              CAST($5 AS text) AS queue, CAST($6 AS smallint) AS priority,
              coalesce(to_timestamp(CAST($7 AS float8)),
              clock_timestamp() + make_interval(secs => CAST($14 AS float8))) AS due, CAST(CAST($8 AS text) AS json) AS input,
              CAST(CAST($9 AS text) AS jsonb) AS metadata, CAST($10 AS text) AS idempotency_key, CAST($11 AS text) AS key,
-             CAST($12 AS text) AS deduplication_key, make_interval(secs => CAST($13 AS float8)) AS timeout) x
+             CAST($12 AS text) AS deduplication_key, make_interval(secs => CAST($13 AS float8)) AS timeout) x /*settings*/
 ON CONFLICT DO NOTHING
 RETURNING id
 
@@ -23,27 +23,27 @@ RETURNING id
 -- Many runs of one definition in one statement; the ids and inputs come as two JSON arrays (or, on a link of our own, as
 -- arrays: insert_runs_array).
 INSERT INTO {schema}.run (id, workflow, version, lane, queue, priority, status, due_at, metadata, key, timeout, deadline_at,
-                          input)
+                          input/*columns*/)
 SELECT CAST(a.id AS uuid), x.workflow, x.version, x.lane, x.queue, x.priority,
        CASE WHEN x.key IS NOT NULL AND x.due > clock_timestamp() THEN 'waiting' ELSE 'pending' END,
        coalesce(x.due, clock_timestamp()), x.metadata, x.key, x.timeout, coalesce(x.due, clock_timestamp()) + x.timeout,
-       CAST(i.input AS json)
+       CAST(i.input AS json)/*values*/
 FROM (SELECT CAST($1 AS text) AS workflow, CAST($2 AS integer) AS version, CAST($3 AS text) AS lane, CAST($4 AS text) AS queue,
              CAST($5 AS smallint) AS priority, coalesce(to_timestamp(CAST($6 AS float8)),
              clock_timestamp() + make_interval(secs => CAST($10 AS float8))) AS due,
              CAST(CAST($7 AS text) AS jsonb) AS metadata, CAST($8 AS text) AS key,
-             make_interval(secs => CAST($9 AS float8)) AS timeout) x
+             make_interval(secs => CAST($9 AS float8)) AS timeout) x /*settings*/
 CROSS JOIN json_array_elements_text(CAST(CAST($11 AS text) AS json)) WITH ORDINALITY AS a(id, no)
 JOIN json_array_elements_text(CAST(CAST($12 AS text) AS json)) WITH ORDINALITY AS i(input, no) ON i.no = a.no
 
 -- name: insert_runs_array
 INSERT INTO {schema}.run (id, workflow, version, lane, queue, priority, status, due_at, metadata, key, timeout, deadline_at,
-                          input)
+                          input/*columns*/)
 SELECT a.id, $1, $2, $3, $4, $5, CASE WHEN $8::text IS NOT NULL AND x.due > clock_timestamp() THEN 'waiting' ELSE 'pending' END,
-       x.due, x.metadata, $8, x.timeout, x.due + x.timeout, a.input::json
+       x.due, x.metadata, $8, x.timeout, x.due + x.timeout, a.input::json/*values*/
 FROM (SELECT coalesce(to_timestamp($6::float8), clock_timestamp() + make_interval(secs => $10::float8), clock_timestamp()) AS due,
-             $7::text::jsonb AS metadata, make_interval(secs => $9::float8) AS timeout) x,
-     unnest($11::uuid[], $12::text[]) AS a(id, input)
+             $7::text::jsonb AS metadata, make_interval(secs => $9::float8) AS timeout) x /*settings*/
+CROSS JOIN unnest($11::uuid[], $12::text[]) AS a(id, input)
 
 -- name: run_by_key
 -- The run that holds an idempotency key, or else the unfinished one that holds a deduplication key.
@@ -62,6 +62,11 @@ SELECT a.id, r.workflow, r.version, r.status, r.output::text AS output, r.error:
 FROM unnest($1::uuid[], $2::boolean[]) AS a(id, unsure) LEFT JOIN {schema}.run r ON r.id = a.id
 WHERE r.finished_at IS NOT NULL OR (r.status = 'paused' AND r.error IS NOT NULL) OR (a.unsure AND r.id IS NULL)
 
+-- name: run_view
+-- A run as authorization sees it, if it is there for the principal.
+SELECT r.id, r.workflow, r.version, r.queue, r.status, r.metadata::text AS metadata /*shown r*/
+FROM {schema}.run r WHERE r.id = CAST($1 AS uuid) /*visible r*/
+
 -- name: run_status
 SELECT id, workflow, version, lane, queue, status, claim, error::text AS error FROM {schema}.run WHERE id = $1
 
@@ -71,7 +76,7 @@ SELECT * FROM {schema}.claim_runs($1, $2, $3, $4, $5, $6)
 
 -- name: wake_runs
 -- Parked runs that a worker has in memory, and what came for them: claimed, and taken where the run waits for nothing else.
-SELECT * FROM {schema}.wake_runs($1, $2, $3, $4, $5, $6, $7)
+SELECT * FROM {schema}.wake_runs($1, $2, $3, $4, $5, $6, $7, $8)
 
 -- name: park_runs
 SELECT * FROM {schema}.park_runs($1, $2, $3, $4, $5, $6)
