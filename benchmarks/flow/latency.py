@@ -20,7 +20,7 @@ from benchmarks.flow.setting import SCHEMA, build, median_p99, verdict, workers
 from forktex_core.embedded import EmbeddedPostgres
 from forktex_core.flow import Flow
 
-ROUNDS, PAUSE = 300, 0.02
+ROUNDS, WARM_UP, PAUSE = 300, 10, 0.02
 WAITING = f"SELECT status = 'waiting' FROM {SCHEMA}.run WHERE id = $1"
 TABLE = "CREATE TABLE raw_job (id integer PRIMARY KEY, status text NOT NULL, claimed_at float8)"
 CLAIM = """
@@ -92,7 +92,9 @@ async def measure(dsn: str) -> None:
         await asyncio.sleep(0.05)
     floor, starts, signals = [], [], []
     async with build(dsn) as flow, workers(dsn):
-        await flow.run("clock")
+        for _ in range(WARM_UP):  # each connection of the pool has seen each statement
+            await asyncio.gather(*(flow.run("clock") for _ in range(5)))
+            await signalled(flow, connection)
         for number in range(1, ROUNDS + 1):
             floor.append(await raw(connection, number))
             starts.append(await started(flow))

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""streaQ, tuned after its documentation (worker, "Configuration", and its own benchmark):
+"""streaQ, tuned after its documentation ("Custom serializer", "Other configuration options") and
+its own benchmark:
 
 - orjson instead of pickle (``serializer`` and ``deserializer``; a quarter more jobs per second);
 - ``concurrency`` of 100, and as many prefetched, which is the most useful and its default;

@@ -24,6 +24,7 @@ FROM (SELECT j.*, lag(j.claim) OVER (PARTITION BY j.run_id ORDER BY j.seq) AS be
 JOIN {schema}.journal b ON b.run_id = a.run_id AND b.seq = a.seq WHERE a.before > a.claim
 UNION ALL
 SELECT 'signals of a run are not numbered from 1 without a gap', s.run_id::text FROM {schema}.signal s
+JOIN {schema}.run r ON r.id = s.run_id AND r.generation = 0  -- signals that a former generation took are gone
 GROUP BY s.run_id HAVING min(s.no) <> 1 OR max(s.no) <> count(*)
 UNION ALL
 SELECT 'as many signals are taken as the journal says', t.run_id::text FROM (

@@ -162,6 +162,30 @@ async def test_continue_as_new(flow: Flow, serving, sql) -> None:
     assert await sql.fetchval("SELECT count(*) FROM run") == 4
 
 
+async def test_a_run_that_goes_on_for_ever_leaves_no_trail(flow: Flow, serving, sql) -> None:
+    """What former generations took of the inbox is gone; what nobody took is not, and a second
+    signal with the same key is still known as such.
+    """
+
+    @flow.workflow()
+    async def body(ctx: FlowContext, left: int) -> list[int]:
+        got = await ctx.wait_signal("n")
+        if left:
+            ctx.continue_as_new(left - 1)
+        return [got, await ctx.wait_signal("n")]
+
+    async with flow:
+        run_id = await flow.start("body", 20)
+        assert await flow.send_signal(run_id, "n", 0, idempotency_key="first")
+        for number in range(1, 22):
+            await flow.send_signal(run_id, "n", number)
+    async with serving(flow):
+        assert await flow.result(run_id, timeout=20) == [20, 21]
+    assert await sql.fetchval("SELECT generation FROM run") == 20
+    left = await sql.fetch("SELECT payload::text, key FROM signal ORDER BY no")
+    assert [tuple(row) for row in left] == [("0", "first"), ("20", None), ("21", None)]
+
+
 async def test_continue_as_new_with_what_does_not_fit(flow: Flow, serving) -> None:
     """A wrong input fails the run by name; a call in a branch is refused."""
 

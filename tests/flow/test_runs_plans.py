@@ -107,7 +107,7 @@ async def test_each_listing_reads_a_bounded_part_of_100_000_runs(flow: Flow, sql
         for name, conditions in CASES.items():
             for order in statement.ORDERS:
                 if not any(f"{time}_" in str(conditions) and time not in order for time in TIMES):
-                    for after in (None, later) if order == "-created" else (None,):
+                    for after in (None, later) if order[0] == "-" else (None,):
                         made = statement.listing(
                             schema, Question(ALL.narrowed(conditions)), order, PAGE + 1, after
                         )

@@ -12,7 +12,8 @@ from uuid import UUID, uuid4
 from forktex_core.flow.control import Control
 from forktex_core.flow.errors import RunFinishedError, RunNotFoundError
 from forktex_core.flow.gate import guarded
-from forktex_core.flow.graph.walk import POSITION, RECEIPT
+from forktex_core.flow.graph.payload import RECEIPT
+from forktex_core.flow.graph.walk import POSITION
 from forktex_core.flow.retry import seconds
 from forktex_core.flow.shown import Shown
 

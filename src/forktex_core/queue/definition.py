@@ -3,7 +3,7 @@
 """What is registered under a job's name, and the options of one enqueueing."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -208,6 +208,15 @@ def call_of(
     if len(payload) > limit:
         raise ArgumentsTooLargeError(definition.name, len(payload), limit)
     return Call(definition, payload, options)
+
+
+def check_calls(calls: Iterable[object]) -> None:
+    """ConfigurationError for what is no call."""
+    for call in calls:
+        if not isinstance(call, Call):
+            raise ConfigurationError(
+                f"{type(call).__name__} is no call of a job: give send_email.call(user_id=1)"
+            )
 
 
 def now_ms() -> int:

@@ -233,7 +233,12 @@ async def purge(access: Access, what: Purgeable) -> int:
 
 
 def metrics(stats: Stats) -> str:
-    """The numbers in Prometheus' text format, for a ``/metrics`` page."""
+    """The numbers in Prometheus' text format, for a ``/metrics`` page. Raises ConfigurationError
+    for what is no `Stats`."""
+    if not isinstance(stats, Stats):
+        raise ConfigurationError(
+            f"metrics() takes Stats, not {type(stats).__name__}: give it `await queue.stats()`"
+        )
     queue = f'queue="{escape(stats.queue)}"'
     lines = [
         "# HELP forktex_queue_jobs Jobs by what they wait for.",

@@ -13,7 +13,7 @@ from forktex_core.queue.arguments import Arguments
 from forktex_core.queue.backoff import Backoff
 from forktex_core.queue.batch import Batch
 from forktex_core.queue.cron import Cron
-from forktex_core.queue.definition import Call, Definition, Priority, Unique
+from forktex_core.queue.definition import Call, Definition, Priority, Unique, check_calls
 from forktex_core.queue.duration import Seconds
 from forktex_core.queue.envelope import MOST, BatchStart, Envelope, Transport
 from forktex_core.queue.errors import ConfigurationError, UnknownJobError
@@ -237,7 +237,9 @@ class Queue:
         self, calls: Sequence[Call[Any]], *, session: "AsyncSession | None" = None
     ) -> list[Job[Any]]:
         """Enqueue calls (``send_email.call(user_id=1)``) in few round trips; up to 1,000 at a
-        time are all or nothing."""
+        time are all or nothing. Raises ConfigurationError, QueueFullError,
+        QueueUnavailableError."""
+        check_calls(calls)
         trace = self.tracing.current() if self.tracing else None
         envelopes = [call.envelope(trace) for call in calls]
         if session is not None:
@@ -258,11 +260,13 @@ class Queue:
         """Enqueue up to 10,000 calls as a batch, all or nothing; when the last of them has ended,
         enqueue ``then``.
 
-        The callback finds the numbers in ``current_job().batch``."""
+        The callback finds the numbers in ``current_job().batch``. Raises ConfigurationError,
+        QueueFullError, QueueUnavailableError."""
         if not 0 < len(calls) <= Batch.MOST:
             raise ConfigurationError(
                 f"a batch has 1 to {Batch.MOST} jobs, not {len(calls)}: make several batches"
             )
+        check_calls(calls if then is None else [*calls, then])
         trace = self.tracing.current() if self.tracing else None
         start = BatchStart(new_id(), then.envelope(trace).message if then is not None else None)
         envelopes = [call.envelope(trace, start.id) for call in calls]
@@ -285,7 +289,11 @@ class Queue:
         return Job(job_id, self.access, lambda value: value)
 
     def find(self, job: str | AnyJob) -> AnyJob:
-        """The registered job. Raises UnknownJobError."""
+        """The registered job. Raises UnknownJobError, ConfigurationError."""
+        if not isinstance(job, str | JobFunction):
+            raise ConfigurationError(
+                f"{job!r} is no job: give a job's name, or what @queue.job made of its function"
+            )
         name = job if isinstance(job, str) else job.definition.name
         if name not in self.jobs:
             raise UnknownJobError(self.name, name, list(self.jobs))

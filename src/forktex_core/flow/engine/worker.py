@@ -56,7 +56,7 @@ _TICK = 1.0
 _MAX_CLAIM = 500
 _UNSURE = 60.0
 # Runs: below it a flush costs more than what it hides, and steps more than 0.05 statements each.
-_WORTH_HALVING = 48
+_WORTH_HALVING = 64
 
 
 class Worker(Host):
@@ -90,9 +90,7 @@ class Worker(Host):
         self._pool_store = pool_store
         self._on_run_finished, self._on_run_known = on_finished, on_known
         self._clock = Clock()
-        self._links = {
-            purpose: link(purpose) for purpose in ("pulse", "claims", "journal", "endings")
-        }
+        self._links = {name: link(name) for name in ("pulse", "claims", "journal", "endings")}
         stores = {name: pool_store.on(link) for name, link in self._links.items()}
         self._claim_store = stores["claims"]
         self._identity = identify(settings, registry)
@@ -102,23 +100,14 @@ class Worker(Host):
             passage=pool_store.passage,
         )  # fmt: skip
         self._leader = self._candidate(schema, export, session_lock=session_lock)
-        self._journal = JournalWriter(
-            stores["journal"], self._worker_id, self.lost, self.woken, outage
-        )
+        journal = stores["journal"]
+        self._journal = JournalWriter(journal, self._worker_id, self.lost, self.woken, outage)
         self._endings = Endings(
             stores["endings"], self._worker_id, on_finished=self._finished, on_parked=self._parked,
             on_continued=self._continued, on_released=self._forget, on_lost=self.lost,
             outage=outage,
         )  # fmt: skip
-        self._active: dict[UUID, Execution] = {}
-        self._warm: OrderedDict[UUID, Execution] = OrderedDict()
-        self._awake: list[Execution] = []
-        self._signalled: set[UUID] = set()
-        self._check_signals = asyncio.Event()
-        self._maybe_due = asyncio.Event()
-        self._slot_free = asyncio.Event()
-        self._pulse_now = asyncio.Event()
-        self._claiming = asyncio.Lock()
+        self._hold_nothing()
         self._waking = Waking(
             self._claim_store, self._claiming, worker_id=self._worker_id, active=self._active,
             warm=self._warm, room=self._room, on_awake=lambda run: self._begin(run, None),
@@ -128,6 +117,17 @@ class Worker(Host):
             pool_store, self._claiming, self._journal, worker_id=self._worker_id, drop=self._drop,
             on_done=self._maybe_due.set, outage=self._outage,
         )  # fmt: skip
+
+    def _hold_nothing(self) -> None:
+        self._active: dict[UUID, Execution] = {}
+        self._warm: OrderedDict[UUID, Execution] = OrderedDict()
+        self._awake: list[Execution] = []
+        self._signalled: set[UUID] = set()
+        self._check_signals = asyncio.Event()
+        self._maybe_due = asyncio.Event()
+        self._slot_free = asyncio.Event()
+        self._pulse_now = asyncio.Event()
+        self._claiming = asyncio.Lock()
         self._stop = asyncio.Event()
         self._stop_hard = asyncio.Event()
         self._due_alarm: asyncio.TimerHandle | None = None

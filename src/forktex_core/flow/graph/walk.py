@@ -30,7 +30,7 @@ from typing import Any
 from forktex_core.flow import concurrency
 from forktex_core.flow.codec import ANY, Shape
 from forktex_core.flow.context import FlowContext
-from forktex_core.flow.errors import PayloadError, record_error
+from forktex_core.flow.errors import PayloadError
 from forktex_core.flow.graph.condition import Condition, ConditionError
 from forktex_core.flow.graph.definition import ADVANCE, Graph, State, Transition
 from forktex_core.flow.graph.errors import (
@@ -38,12 +38,12 @@ from forktex_core.flow.graph.errors import (
     NoTransitionError,
     StateTimeoutError,
 )
+from forktex_core.flow.graph.payload import RECEIPT, merge, opened, with_error
 from forktex_core.flow.retry import NO_RETRY
 from forktex_core.flow.store.effects import NewValue
 from forktex_core.flow.workflow import Workflow
 
 POSITION = "$graph"
-RECEIPT = "$receipt"
 MAX_PATH = 200
 _compact = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 _SHOW_EVERY = 0.1
@@ -580,26 +580,3 @@ class Walk:
 async def _act(action: Callable[..., Any] | None, ctx: FlowContext, payload: Any) -> None:
     if action is not None:
         await action(ctx, payload)
-
-
-def opened(sent: Any) -> tuple[str | None, Any]:
-    """Return the receipt that a signal's sender asked for, if any, and what the signal brings."""
-    if isinstance(sent, dict) and set(sent) == {RECEIPT, "payload"}:
-        return str(sent[RECEIPT]), sent["payload"]
-    return None, sent
-
-
-def with_error(payload: Any, state: str, error: Exception) -> Any:
-    """Return a payload that tells of an error; one that is no object is kept as it is."""
-    record = record_error(error)
-    told = {"state": state, "type": record["type"], "message": record["message"]}
-    return {**payload, "error": told} if isinstance(payload, dict) else payload
-
-
-def merge(payload: Any, sent: Any) -> Any:
-    """Merge a signal's payload into the run's: dict into dict, shallow; None changes nothing."""
-    if sent is None:
-        return payload
-    if isinstance(payload, dict) and isinstance(sent, dict):
-        return {**payload, **sent}
-    return sent

@@ -172,7 +172,9 @@ BEGIN
                  WHERE j.run_id = p_run AND j.key = p_key;
 END $$;
 
--- Begins the next generation of claimed runs: a new input and an empty journal; the inbox stays as it is.
+-- Begins the next generation of claimed runs: a new input and an empty journal. Signals that nobody took stay in the inbox;
+-- the others go with the journal that took them, lest the claims of a run that goes on for ever read more and more. Those with
+-- an idempotency key stay as well: a second one must find the first.
 CREATE FUNCTION {schema}.continue_runs(p_worker bigint, p_runs uuid[], p_claims integer[], p_inputs text[])
 RETURNS TABLE (run_id uuid, queue text)
 LANGUAGE plpgsql SET enable_seqscan = off AS $$
@@ -190,6 +192,7 @@ BEGIN
             ORDER BY r.id FOR NO KEY UPDATE) h
         JOIN unnest(p_runs, p_claims) AS a(id, claim) ON a.id = h.id AND a.claim = h.claim);
     DELETE FROM {schema}.journal j WHERE j.run_id = ANY (v_held);
+    DELETE FROM {schema}.signal s WHERE s.run_id = ANY (v_held) AND s.taken AND s.key IS NULL;
     RETURN QUERY
     UPDATE {schema}.run r SET status = 'pending', worker_id = NULL, due_at = clock_timestamp(), started_at = NULL,
            waiting_for = NULL, input = a.input::json, generation = r.generation + 1
