@@ -76,3 +76,14 @@ def test_the_limits_leave_room_for_what_is_meant() -> None:
         Condition("payload.items.exists(i, i.price == 1)").holds(
             {"items": rows["items"] * 10}, None, {}
         )
+
+
+def test_additions_count_by_their_square() -> None:
+    """Each copies what the ones before it built: a loop that adds three names is fine, one that
+    adds a name to itself a dozen times is refused, though it looks at the payload only once.
+    """
+    rows = {"rows": ["name"] * 20}
+    assert Condition("payload.rows.exists(r, r + r + r == 'namenamename')").holds(rows, None, {})
+    often = " + ".join(["r"] * 13)
+    with pytest.raises(ConditionError, match="too much data"):
+        Condition(f"payload.rows.exists(r, {often} == 'x')").holds(rows, None, {})

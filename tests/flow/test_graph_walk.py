@@ -154,12 +154,15 @@ async def test_errors_retries_and_timeouts_lead_where_the_graph_says(flow: Flow,
 
 
 async def test_after_takes_a_transition_when_its_time_has_come(flow: Flow, serving) -> None:
-    """The first timer whose guard holds is taken; also in a state that waits for nothing else."""
+    """The first timer whose guard holds is taken, whatever the order of their definition; also in a
+    state that waits for nothing else.
+    """
     g = Graph("timers", initial="ask")
     g.add_state("ask", manual=True)
     g.add_state("pause")
     g.add_state("end", terminal=True)
     g.transition("ask", "end", on="go")
+    g.transition("ask", "end", after=3600)
     g.transition("ask", "end", after=0.01, when="false")
     g.transition("ask", "pause", after=0.02)
     g.transition("pause", "end", after=timedelta(milliseconds=10))
