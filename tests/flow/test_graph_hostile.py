@@ -39,6 +39,7 @@ async def test_hostile_conditions_end_in_bounded_time_and_memory() -> None:
         ("'[a-z]+$'", 4),
         ("'a{10}'", 12),
         ("'(ab{10}){3}'", 35),
+        ("'a{3}{4}'", 14),
         ("'a{2,5}b{,4}'", 11),
         ("'(a|b)*'", 5),
         (r"r'\d{3}\w'", 7),
