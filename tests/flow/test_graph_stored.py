@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from forktex_core.flow import Flow, FlowContext, Library, RunFailed, UnknownWorkflowError
+from forktex_core.flow.graph import stored
 from tests.flow.test_graph_definitions import library as stamps
 from tests.flow.test_graph_definitions import order
 from tests.flow.test_graph_walk import at
@@ -177,3 +178,19 @@ async def test_stored_graphs_work_without_session_locks(postgres, schema, servin
         await flow.send_signal(child, "next")
         assert (await flow.result(parent, timeout=20))["stamped"]
         assert (await at(flow, child, "end"))["path"] == ["a", "end"]
+
+
+async def test_a_graph_is_read_once_and_those_used_least_are_let_go(monkeypatch) -> None:
+    """What is compiled is not read again, until others have taken its place."""
+    read: list[int] = []
+
+    async def fetch(namespace: str, name: str, version: int) -> str:
+        read.append(version)
+        return order("a").to_json(library)
+
+    monkeypatch.setattr(stored, "_MOST", 2)
+    graphs = stored.StoredGraphs(library, fetch)
+    for version in (1, 1, 2, 1, 3, 1, 2):
+        assert (await graphs.load("@acme/order", version)).version == version
+    assert read == [1, 2, 3, 2]
+    assert graphs.compiled == 2
