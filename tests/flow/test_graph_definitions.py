@@ -3,6 +3,7 @@
 """Graphs in the database: versions, activation, workers that pick them up, live runs that move."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID
 
@@ -164,6 +165,12 @@ async def test_live_runs_move_to_another_version(flow: Flow, serving) -> None:
             await at(flow, runs[number], state)
         await at(flow, runs[3], "a")
 
+        async def rest() -> bool:  # a position is shown a moment before its run waits there
+            waiting = flow.runs.where(workflow="@acme/order", status="waiting")
+            return await waiting.count() == len(runs)
+
+        await eventually(rest)
+
         def renamed(payload: Any) -> Any:
             if payload["n"] == 3:
                 raise ValueError("three is odd")
@@ -213,6 +220,38 @@ async def test_a_run_that_went_on_meanwhile_does_not_move(flow: Flow, serving) -
         assert await flow.result(run_id, timeout=10) == {"stamped": True}
 
 
+async def test_a_run_that_went_on_while_it_was_moved_is_told(flow: Flow, serving, postgres) -> None:
+    """Somebody else got hold of it after it was looked at: it stays, and is in the report."""
+    flow.serve_graphs(library)
+
+    async def pause(run_id: UUID) -> None:
+        async with Flow(postgres.url, schema=flow.schema) as other:
+            await other.pause(run_id)
+
+    async with serving(flow):
+        for version in (order("a"), order("a", "b")):
+            await flow.definitions.save("acme", version)
+        await flow.definitions.activate("acme", "order", 1)
+        run_id = await flow.start("@acme/order", {})
+        await at(flow, run_id, "a")
+
+        def meanwhile(payload: Any) -> Any:
+            with ThreadPoolExecutor(1) as thread:
+                thread.submit(asyncio.run, pause(run_id)).result()
+            return payload
+
+        async def rests() -> bool:
+            return (await flow.runs.get(run_id)).status == "waiting"
+
+        await eventually(rests)
+        report = await flow.definitions.migrate_runs("@acme/order", 1, 2, payload=meanwhile)
+        assert (report.moved, report.stuck) == ([], {run_id: "it went on meanwhile"})
+        await flow.resume(run_id)
+        await flow.send_signal(run_id, "next")
+        await flow.result(run_id, timeout=10)
+        assert (await at(flow, run_id, "end"))["path"] == ["a", "end"]
+
+
 async def test_a_worker_without_the_names_halts_the_run(flow: Flow, serving, postgres) -> None:
     """A process whose library lacks a name halts the run with the reason; resumed elsewhere, it
     goes on.
@@ -234,7 +273,7 @@ async def test_a_worker_without_the_names_halts_the_run(flow: Flow, serving, pos
 
 
 async def test_only_what_is_used_is_compiled(flow: Flow, serving) -> None:
-    """A thousand graphs that nobody starts take no memory; a page of them reads no document."""
+    """Graphs that nobody starts take no memory; a page of them reads no document."""
     flow.serve_graphs(library)
     async with serving(flow):
         for number in range(20):
