@@ -209,9 +209,11 @@ async def test_connections_cut_mid_statement(flow: Flow, sql, postgres, schema, 
     cut: Counter[str] = Counter()
     try:
         async with flow, working(flow):
-            ids = await flow.start_many("chain", [None] * RUNS)
+            ids = []
             for table in ("journal", "run", "worker", "journal", "run"):
-                await eventually(lambda: bool(ran))
+                before = len(ran)
+                ids += await flow.start_many("chain", [None] * RUNS)
+                await eventually(lambda before=before: len(ran) > before)
                 transaction = blocking.transaction()
                 await transaction.start()
                 await blocking.execute(f'LOCK TABLE "{schema}".{table} IN ACCESS EXCLUSIVE MODE')
@@ -222,7 +224,7 @@ async def test_connections_cut_mid_statement(flow: Flow, sql, postgres, schema, 
                 cut.update(stuck.values())
                 await transaction.rollback()
             results = await asyncio.gather(*(flow.result(i, timeout=30) for i in ids))
-            assert results == [STEPS] * RUNS
+            assert results == [STEPS] * len(ids)
     finally:
         await blocking.close()
     assert cut.total() >= 5, cut
@@ -328,7 +330,7 @@ async def test_a_server_that_is_away_is_asked_less_and_less(postgres, schema: st
             assert await results == [STEPS] * RUNS
             await eventually(lambda: not flow._outage._failing)
     named = {name: n for name, n in turned_away.items() if name != "forktex-flow"}
-    assert len(named) >= 3, turned_away
+    assert len(named) >= 2, turned_away  # what has nothing to do is not tried
     assert max(named.values()) <= most_tries(seconds), (turned_away, seconds)
     assert set(ran.values()) == {1}
     assert len([line for line in said(caplog) if "fails" in line]) == 1, said(caplog)
