@@ -4,6 +4,7 @@
 
 import asyncio
 import base64
+import hashlib
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -21,7 +22,6 @@ from forktex_core.storage import (
     Transport,
     TruncatedBody,
 )
-from forktex_core.storage.digests import new_hash
 from tests.storage.gateway import Gateway, Message, gateway
 from tests.storage.servers import S3
 from tests.waiting import eventually
@@ -60,7 +60,6 @@ OPERATIONS: dict[str, Callable[[StorageClient], Awaitable[object]]] = {
     "get": lambda store: store.get("k"),
     "head": lambda store: store.head("k"),
     "put": lambda store: store.put("new", b"1"),
-    "put 2 MiB": lambda store: store.put("new", b"x" * 2 * MIB),
     "list": listed,
     "delete": lambda store: store.delete("k"),
     "copy": lambda store: store.copy("k", "l"),
@@ -348,7 +347,7 @@ def flip(body: bytes) -> bytes:
     return body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
 
 
-@pytest.mark.parametrize("size", [100, 2 * MIB, 20 * MIB])
+@pytest.mark.parametrize("size", [100, 20 * MIB])
 async def test_bytes_altered_on_their_way_in(
     through: StorageClient, gate: Gateway, s3: S3, size: int
 ) -> None:
@@ -373,18 +372,17 @@ async def test_a_digest_altered_with_the_bytes(through: StorageClient, gate: Gat
     async def alter(message: Message) -> None:
         if message.method == "PUT":
             message.body = flip(message.body)
-            [name] = [n for n in message.headers if n.lower().startswith("x-amz-checksum-")]
-            hashed = new_hash(name.lower().removeprefix("x-amz-checksum-"))
-            hashed.update(message.body)
-            message.headers[name] = base64.b64encode(hashed.digest()).decode()
+            [name] = [name for name in message.headers if name.lower() == "x-amz-checksum-sha256"]
+            digest = hashlib.sha256(message.body).digest()
+            message.headers[name] = base64.b64encode(digest).decode()
 
     gate.before = alter
-    for size in (100, 2 * MIB, 20 * MIB):
+    for size in (100, 20 * MIB):
         with pytest.raises(AccessDenied, match="SignatureDoesNotMatch"):
             await through.put("altered", os.urandom(size))
 
 
-@pytest.mark.parametrize("size", [100, 2 * MIB, 20 * MIB])
+@pytest.mark.parametrize("size", [100, 20 * MIB])
 async def test_bytes_altered_on_their_way_out(
     through: StorageClient, gate: Gateway, tmp_path: Path, size: int
 ) -> None:

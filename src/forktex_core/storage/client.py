@@ -56,9 +56,9 @@ class StorageClient(Addresses):
         region: of the bucket (S3); ``auto`` for R2.
         virtual_hosted: S3's ``bucket.host`` addresses (True) or ``host/bucket`` (False); by default
             the first for AWS and the second for an ``endpoint_url``.
-        checksum: what S3 checks bodies of one request by, and keeps to verify reads with:
-            ``"crc64nvme"``, which costs it little, or ``"sha256"``, to which nobody can make other
-            bytes fit. Parts of larger bodies have a SHA-256 in any case; other stores have an MD5.
+        checksum: what S3 checks bodies from 1 MiB on by, and keeps to verify reads with:
+            ``"crc32c"``, which is quick, or ``"sha256"``, to which nobody can make other bytes fit.
+            Smaller bodies have a SHA-256 in any case; other stores have what they have.
         layout: where things go, see `area`.
         links: how addresses look to the public.
         callback: signs URLs of the service's own domain.
@@ -78,7 +78,7 @@ class StorageClient(Addresses):
         endpoint_url: str | None = None,
         region: str = "us-east-1",
         virtual_hosted: bool | None = None,
-        checksum: Checksum = "crc64nvme",
+        checksum: Checksum = "crc32c",
         layout: Layout | None = None,
         links: PublicLinks | None = None,
         callback: CallbackSigner | None = None,
@@ -87,7 +87,7 @@ class StorageClient(Addresses):
         clock: Callable[[], datetime] = _utc_now,
     ) -> None:
         if checksum not in get_args(Checksum.__value__):
-            raise ValueError(f'checksum can be "crc64nvme" or "sha256", got {checksum!r}.')
+            raise ValueError(f'checksum can be "crc32c" or "sha256", got {checksum!r}.')
         self._place = Endpoint.parse(endpoint)
         self._bucket = self._place.bucket
         self._prefix = self._place.prefix

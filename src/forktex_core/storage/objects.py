@@ -9,7 +9,8 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
-type Checksum = Literal["crc64nvme", "sha256"]
+type Checksum = Literal["crc32c", "sha256"]
+"""What S3 checks large bodies by: `StorageClient` says which to choose."""
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 _METADATA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,63}")
@@ -111,7 +112,7 @@ class PutResult:
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """A CRC64NVME, SHA-256 or MD5 that the store keeps of an object, raw.
+    """A SHA-256, CRC32C or MD5 that the store keeps of an object, raw.
 
     With ``part_size``, ``value`` is the digest of the digests of the parts of that many bytes.
     """

@@ -1,6 +1,10 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""S3 and what speaks like it: AWS, MinIO, SeaweedFS, Ceph, R2."""
+"""S3 and what speaks like it: AWS, MinIO, SeaweedFS, Ceph, R2.
+
+The engine can send a SHA-256 and no CRC32C. When the checksum is CRC32C, bodies from a mebibyte on,
+where the store's work for a SHA-256 is felt, go by our own request, and smaller ones by the engine.
+"""
 
 import base64
 import re
@@ -33,16 +37,16 @@ from forktex_core.storage.transport import Transport
 
 from . import xml_upload
 from .address import Address
-from .engine import Engine, EngineDownload, client_options, retry_config
+from .engine import Engine, EngineDownload, bare, client_options, retry_config
 from .protocol import Body, LinkRequest, PartLimits, SignedURL
-from .xml_upload import XmlUpload, off_loop
+from .xml_upload import XmlUpload, body_digests, off_loop
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
 
 MIB = 1024 * 1024
 _KNOWN_FOR = 30.0
-_CHECKSUMS: tuple[Checksum, ...] = get_args(Checksum.__value__)
+_CRC_FROM = MIB
 _DNS_BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 
 
@@ -68,15 +72,13 @@ class S3Backend:
     ) -> None:
         self.bucket = bucket
         self._region = region
+        self._checksum: Checksum = checksum
         self._source = source
         self._channel = channel
         dns = _DNS_BUCKET.fullmatch(bucket) is not None
         self._virtual = (endpoint_url is None and dns) if virtual_hosted is None else virtual_hosted
         self._address = self._at(endpoint_url or f"https://s3.{region}.amazonaws.com")
-        store = _store(
-            self._address, bucket, region, source, transport,
-            virtual=self._virtual, checksum=checksum,
-        )  # fmt: skip
+        store = _store(self._address, bucket, region, source, transport, virtual=self._virtual)
         self._engine = Engine(store, bucket, channel.slots)
         self._known_until = 0.0
 
@@ -88,16 +90,21 @@ class S3Backend:
     async def put(
         self, key: str, body: Body, attributes: Attributes, condition: Condition
     ) -> str | None:
-        """Store an object; its checksum goes along and is checked by the store."""
+        """Store an object; a checksum goes along and is checked by the store."""
         await self._require_bucket(key)
-        return await self._engine.put(key, body, attributes, condition)
+        if self._checksum == "sha256" or len(body) < _CRC_FROM:
+            return await self._engine.put(key, body, attributes, condition)
+        digest, checksum = await off_loop(len(body), body_digests, body, self._checksum)
+        headers = _attribute_headers(attributes) | _condition_headers(condition) | checksum
+        reply = await self._send("PUT", key, headers=headers, body=body, digest=digest)
+        reply.raise_for_refusal(bucket=self.bucket, key=key)
+        return bare(reply.headers.get("etag"))
 
     async def begin(self, key: str, attributes: Attributes, condition: Condition) -> XmlUpload:
-        """Begin a multipart upload whose parts carry their SHA-256."""
+        """Begin a multipart upload whose parts carry their checksums."""
         await self._require_bucket(key)
-        headers = {name.lower(): value for name, value in attributes.headers().items()}
-        headers |= {f"x-amz-meta-{name}": value for name, value in attributes.metadata.items()}
-        headers["x-amz-checksum-algorithm"] = "SHA256"
+        headers = _attribute_headers(attributes)
+        headers["x-amz-checksum-algorithm"] = self._checksum.upper()
         upload_id = await xml_upload.begin(self._send, bucket=self.bucket, key=key, headers=headers)
         return self._upload(key, upload_id, condition)
 
@@ -117,7 +124,7 @@ class S3Backend:
             bucket=self.bucket,
             key=key,
             upload_id=upload_id,
-            checksums=True,
+            checksum=self._checksum,
             conditions=_condition_headers(condition),
             current_etag=self._current_etag,
         )
@@ -149,16 +156,16 @@ class S3Backend:
         return info
 
     async def digest(self, key: str) -> Digest | None:
-        """Return the stored checksum; a multipart upload's SHA-256 is over those of its parts."""
+        """Return the stored checksum; a multipart upload's is over the checksums of its parts."""
         asked = {"x-amz-checksum-mode": "ENABLED"}
         reply = (await self._send("HEAD", key, headers=asked)).raise_for_refusal(
             bucket=self.bucket, key=key
         )
-        kept = {name: reply.headers.get(f"x-amz-checksum-{name}", "") for name in _CHECKSUMS}
-        algorithm = next((name for name, value in kept.items() if value), None)
+        names = (name for name in get_args(Checksum.__value__) if _kept(name) in reply.headers)
+        algorithm = next(names, None)
         if algorithm is None:
             return None
-        value, dash, _ = kept[algorithm].partition("-")
+        value, dash, _ = reply.headers[_kept(algorithm)].partition("-")
         raw = base64.b64decode(value)
         if not dash:
             return Digest(algorithm, raw)
@@ -354,6 +361,15 @@ def _hex_digest(body: Body) -> str:
     return sha256(body).hexdigest()
 
 
+def _kept(algorithm: str) -> str:
+    return f"x-amz-checksum-{algorithm}"
+
+
+def _attribute_headers(attributes: Attributes) -> dict[str, str]:
+    headers = {name.lower(): value for name, value in attributes.headers().items()}
+    return headers | {f"x-amz-meta-{name}": value for name, value in attributes.metadata.items()}
+
+
 def _condition_headers(condition: Condition) -> dict[str, str]:
     if condition.create:
         return {"if-none-match": "*"}
@@ -368,7 +384,6 @@ def _store(
     transport: Transport,
     *,
     virtual: bool,
-    checksum: Checksum,
 ) -> "S3Store":
     """Return the engine's store. Every setting is given, since the engine takes missing ones from
     the environment.
@@ -394,7 +409,7 @@ def _store(
             "region": region,
             "virtual_hosted_style_request": virtual,
             "skip_signature": source.anonymous,
-            "checksum_algorithm": checksum.upper(),
+            "checksum_algorithm": "SHA256",
             "conditional_put": "etag",
             "unsigned_payload": False,
             "s3_express": False,
