@@ -10,7 +10,7 @@ from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self, Unpack, get_args, overload
+from typing import Literal, Self, Unpack, overload
 
 from . import files
 from .access import PublicAccess
@@ -25,7 +25,7 @@ from .files import Progress
 from .keys import normalize_prefix
 from .layout import Area, Layout
 from .links import PublicLinks
-from .objects import Checksum, CommonPrefix, ObjectInfo, PrefixReport, PutResult
+from .objects import CommonPrefix, ObjectInfo, PrefixReport, PutResult
 from .put import PutFields, PutOptions, Putter
 from .reader import BUFFER, ObjectReader
 from .sources import InMemory, Source, Streamed, as_body
@@ -56,9 +56,6 @@ class StorageClient(Addresses):
         region: of the bucket (S3); ``auto`` for R2.
         virtual_hosted: S3's ``bucket.host`` addresses (True) or ``host/bucket`` (False); by default
             the first for AWS and the second for an ``endpoint_url``.
-        checksum: what S3 checks bodies from 1 MiB on by, and keeps to verify reads with:
-            ``"crc32c"``, which is quick, or ``"sha256"``, to which nobody can make other bytes fit.
-            Smaller bodies have a SHA-256 in any case; other stores have what they have.
         layout: where things go, see `area`.
         links: how addresses look to the public.
         callback: signs URLs of the service's own domain.
@@ -78,7 +75,6 @@ class StorageClient(Addresses):
         endpoint_url: str | None = None,
         region: str = "us-east-1",
         virtual_hosted: bool | None = None,
-        checksum: Checksum = "crc32c",
         layout: Layout | None = None,
         links: PublicLinks | None = None,
         callback: CallbackSigner | None = None,
@@ -86,8 +82,6 @@ class StorageClient(Addresses):
         clock_skew: int = 60,
         clock: Callable[[], datetime] = _utc_now,
     ) -> None:
-        if checksum not in get_args(Checksum.__value__):
-            raise ValueError(f'checksum can be "crc32c" or "sha256", got {checksum!r}.')
         self._place = Endpoint.parse(endpoint)
         self._bucket = self._place.bucket
         self._prefix = self._place.prefix
@@ -97,7 +91,6 @@ class StorageClient(Addresses):
             endpoint_url=endpoint_url,
             region=region,
             virtual_hosted=virtual_hosted,
-            checksum=checksum,
             transport=transport or Transport(),
         )
         self._owner = True

@@ -18,7 +18,6 @@ from .credentials import (
 from .endpoint import Endpoint
 from .errors import ClientClosed
 from .http import HttpChannel
-from .objects import Checksum
 from .transport import Transport
 from .upload import Chores
 
@@ -38,7 +37,6 @@ class Connection:
         endpoint_url: str | None,
         region: str,
         virtual_hosted: bool | None,
-        checksum: Checksum,
         transport: Transport,
     ) -> None:
         self.chores = Chores()
@@ -54,7 +52,6 @@ class Connection:
             endpoint_url=endpoint_url,
             region=region,
             virtual_hosted=virtual_hosted,
-            checksum=checksum,
             transport=transport,
             channel=self._channel,
         )
@@ -104,7 +101,6 @@ def _builder(
     endpoint_url: str | None,
     region: str,
     virtual_hosted: bool | None,
-    checksum: Checksum,
     transport: Transport,
     channel: HttpChannel,
 ) -> Callable[[str], Backend]:
@@ -118,7 +114,6 @@ def _builder(
             region=region,
             endpoint_url=endpoint_url,
             virtual_hosted=virtual_hosted,
-            checksum=checksum,
             source=keys,
             channel=channel,
             transport=transport,

@@ -4,56 +4,11 @@
 
 import hashlib
 from pathlib import Path
-from typing import Protocol
 
 from .errors import ChecksumMismatch
 from .objects import Digest
 
 _SLICE = 1024 * 1024
-_COPIED = 256 * 1024
-_AT_ONCE = 16 * 1024 * 1024
-
-
-class Hash(Protocol):
-    """What makes a digest of bytes that are given in order."""
-
-    def update(self, data: bytes | memoryview, /) -> object:
-        """Take the next bytes."""
-
-    def digest(self) -> bytes:
-        """Return the digest of all bytes so far."""
-
-
-class Crc32c:
-    """CRC32C (Castagnoli) with the methods of a hash; its digest is big-endian, as S3 has it.
-
-    The library computes with the interpreter's lock held, some 0.2 ms for a mebibyte, and takes
-    nothing but `bytes`: views are copied slice by slice, huge bodies as well.
-    """
-
-    def __init__(self) -> None:
-        from google_crc32c import extend
-
-        self._extend = extend
-        self._value = 0
-
-    def update(self, data: bytes | memoryview, /) -> None:
-        """Take the next bytes."""
-        if isinstance(data, bytes) and len(data) <= _AT_ONCE:
-            self._value = self._extend(self._value, data)
-            return
-        view = memoryview(data)
-        for start in range(0, len(view), _COPIED):
-            self._value = self._extend(self._value, bytes(view[start : start + _COPIED]))
-
-    def digest(self) -> bytes:
-        """Return the four bytes."""
-        return self._value.to_bytes(4, "big")
-
-
-def new_hash(algorithm: str) -> Hash:
-    """Return a hash by its name: ``crc32c`` or one of hashlib's."""
-    return Crc32c() if algorithm == "crc32c" else hashlib.new(algorithm, usedforsecurity=False)
 
 
 class DigestCheck:
@@ -67,8 +22,8 @@ class DigestCheck:
         self._part = self._new()
         self._room = expected.part_size or 0
 
-    def _new(self) -> Hash:
-        return new_hash(self._expected.algorithm)
+    def _new(self) -> "hashlib._Hash":
+        return hashlib.new(self._expected.algorithm, usedforsecurity=False)
 
     def update(self, piece: bytes) -> None:
         """Take the next bytes."""

@@ -7,10 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
-from typing import Literal, NamedTuple
-
-type Checksum = Literal["crc32c", "sha256"]
-"""What S3 checks large bodies by: `StorageClient` says which to choose."""
+from typing import NamedTuple
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 _METADATA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,63}")
@@ -112,7 +109,7 @@ class PutResult:
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """A SHA-256, CRC32C or MD5 that the store keeps of an object, raw.
+    """A SHA-256 or MD5 that the store keeps of an object, raw.
 
     With ``part_size``, ``value`` is the digest of the digests of the parts of that many bytes.
     """

@@ -137,7 +137,7 @@ class GCSBackend:
             bucket=self.bucket,
             key=key,
             upload_id=upload_id,
-            checksum=None,
+            checksums=False,
             conditions={},
             current_etag=self._current_etag,
         )

@@ -1,10 +1,6 @@
 # SPDX-FileCopyrightText: 2026 ForkTex
 # SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
-"""S3 and what speaks like it: AWS, MinIO, SeaweedFS, Ceph, R2.
-
-The engine can send a SHA-256 and no CRC32C. When the checksum is CRC32C, bodies from a mebibyte on,
-where the store's work for a SHA-256 is felt, go by our own request, and smaller ones by the engine.
-"""
+"""S3 and what speaks like it: AWS, MinIO, SeaweedFS, Ceph, R2."""
 
 import base64
 import re
@@ -13,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from forktex_core.storage import bucket_policy
 from forktex_core.storage.access import PublicAccess
@@ -23,7 +19,6 @@ from forktex_core.storage.http import HttpChannel, Reply, Request
 from forktex_core.storage.objects import (
     ALWAYS,
     Attributes,
-    Checksum,
     CommonPrefix,
     Condition,
     Digest,
@@ -37,16 +32,15 @@ from forktex_core.storage.transport import Transport
 
 from . import xml_upload
 from .address import Address
-from .engine import Engine, EngineDownload, bare, client_options, retry_config
+from .engine import Engine, EngineDownload, client_options, retry_config
 from .protocol import Body, LinkRequest, PartLimits, SignedURL
-from .xml_upload import XmlUpload, body_digests, off_loop
+from .xml_upload import XmlUpload, off_loop
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
 
 MIB = 1024 * 1024
 _KNOWN_FOR = 30.0
-_CRC_FROM = MIB
 _DNS_BUCKET = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 
 
@@ -65,14 +59,12 @@ class S3Backend:
         region: str,
         endpoint_url: str | None,
         virtual_hosted: bool | None,
-        checksum: Checksum,
         source: CredentialSource[S3Credentials],
         channel: HttpChannel,
         transport: Transport,
     ) -> None:
         self.bucket = bucket
         self._region = region
-        self._checksum: Checksum = checksum
         self._source = source
         self._channel = channel
         dns = _DNS_BUCKET.fullmatch(bucket) is not None
@@ -90,21 +82,16 @@ class S3Backend:
     async def put(
         self, key: str, body: Body, attributes: Attributes, condition: Condition
     ) -> str | None:
-        """Store an object; a checksum goes along and is checked by the store."""
+        """Store an object; its SHA-256 goes along and is checked by the store."""
         await self._require_bucket(key)
-        if self._checksum == "sha256" or len(body) < _CRC_FROM:
-            return await self._engine.put(key, body, attributes, condition)
-        digest, checksum = await off_loop(len(body), body_digests, body, self._checksum)
-        headers = _attribute_headers(attributes) | _condition_headers(condition) | checksum
-        reply = await self._send("PUT", key, headers=headers, body=body, digest=digest)
-        reply.raise_for_refusal(bucket=self.bucket, key=key)
-        return bare(reply.headers.get("etag"))
+        return await self._engine.put(key, body, attributes, condition)
 
     async def begin(self, key: str, attributes: Attributes, condition: Condition) -> XmlUpload:
-        """Begin a multipart upload whose parts carry their checksums."""
+        """Begin a multipart upload whose parts carry their SHA-256."""
         await self._require_bucket(key)
-        headers = _attribute_headers(attributes)
-        headers["x-amz-checksum-algorithm"] = self._checksum.upper()
+        headers = {name.lower(): value for name, value in attributes.headers().items()}
+        headers |= {f"x-amz-meta-{name}": value for name, value in attributes.metadata.items()}
+        headers["x-amz-checksum-algorithm"] = "SHA256"
         upload_id = await xml_upload.begin(self._send, bucket=self.bucket, key=key, headers=headers)
         return self._upload(key, upload_id, condition)
 
@@ -124,7 +111,7 @@ class S3Backend:
             bucket=self.bucket,
             key=key,
             upload_id=upload_id,
-            checksum=self._checksum,
+            checksums=True,
             conditions=_condition_headers(condition),
             current_etag=self._current_etag,
         )
@@ -156,24 +143,22 @@ class S3Backend:
         return info
 
     async def digest(self, key: str) -> Digest | None:
-        """Return the stored checksum; a multipart upload's is over the checksums of its parts."""
+        """Return the stored SHA-256; a multipart upload's is over the digests of its parts."""
         asked = {"x-amz-checksum-mode": "ENABLED"}
         reply = (await self._send("HEAD", key, headers=asked)).raise_for_refusal(
             bucket=self.bucket, key=key
         )
-        names = (name for name in get_args(Checksum.__value__) if _kept(name) in reply.headers)
-        algorithm = next(names, None)
-        if algorithm is None:
+        value, dash, _ = reply.headers.get("x-amz-checksum-sha256", "").partition("-")
+        if not value:
             return None
-        value, dash, _ = reply.headers[_kept(algorithm)].partition("-")
         raw = base64.b64decode(value)
         if not dash:
-            return Digest(algorithm, raw)
+            return Digest("sha256", raw)
         first = await self._send("HEAD", key, parameters={"partNumber": "1"})
         part_size = int(
             first.raise_for_refusal(bucket=self.bucket, key=key).headers["content-length"]
         )
-        return Digest(algorithm, raw, part_size)
+        return Digest("sha256", raw, part_size)
 
     def list(self, prefix: str, start_after: str) -> AsyncIterator[Sequence[ObjectInfo]]:
         """Yield pages."""
@@ -359,15 +344,6 @@ async def anonymous_read(channel: HttpChannel, url: str, *, bucket: str, key: st
 
 def _hex_digest(body: Body) -> str:
     return sha256(body).hexdigest()
-
-
-def _kept(algorithm: str) -> str:
-    return f"x-amz-checksum-{algorithm}"
-
-
-def _attribute_headers(attributes: Attributes) -> dict[str, str]:
-    headers = {name.lower(): value for name, value in attributes.headers().items()}
-    return headers | {f"x-amz-meta-{name}": value for name, value in attributes.metadata.items()}
 
 
 def _condition_headers(condition: Condition) -> dict[str, str]:

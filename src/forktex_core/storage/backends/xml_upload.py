@@ -8,8 +8,7 @@ the id discards the parts; a part that was still being received may survive it, 
 leftovers and delete again.
 
 An upload that is resumed lists the parts that are there; one whose ETag is the MD5 of the bytes at
-hand is taken as it is, any other is sent again under its number. All parts have the checksum that
-the upload was begun with, whatever the client has now.
+hand is taken as it is, any other is sent again under its number.
 
 A completion whose answer was lost may have happened: the id is unknown then, and the object that is
 there has the ETag which follows from the parts (the MD5 of their MD5s, with their number).
@@ -22,13 +21,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import datetime
 from hashlib import sha256
 from http import HTTPStatus
-from typing import Protocol, cast, get_args
+from typing import Protocol
 from xml.etree import ElementTree as ET
 
-from forktex_core.storage.digests import new_hash
 from forktex_core.storage.errors import NotFound, StorageError, StorageUnavailable
 from forktex_core.storage.http import Reply
-from forktex_core.storage.objects import Checksum, PendingUpload
+from forktex_core.storage.objects import PendingUpload
 
 from .engine import bare
 from .protocol import Body
@@ -54,9 +52,7 @@ class Send(Protocol):
 
 
 class XmlUpload:
-    """One multipart upload; ``conditions`` are headers of the provider for its completion, and
-    without ``checksum`` parts carry their MD5.
-    """
+    """One multipart upload; ``conditions`` are headers of the provider for its completion."""
 
     def __init__(
         self,
@@ -65,14 +61,14 @@ class XmlUpload:
         bucket: str,
         key: str,
         upload_id: str,
-        checksum: Checksum | None,
+        checksums: bool,
         conditions: Mapping[str, str],
         current_etag: Callable[[str], Awaitable[str | None]],
     ) -> None:
         self._send = send
         self._bucket, self._key = bucket, key
         self._id = {"uploadId": upload_id}
-        self._checksum = checksum
+        self._checksums = checksums
         self._conditions = conditions
         self._current_etag = current_etag
         self._parts: dict[int, tuple[str, str]] = {}
@@ -84,7 +80,6 @@ class XmlUpload:
         while True:
             reply = await self._send("GET", self._key, parameters={**self._id, **marker})
             root = parsed(reply, bucket=self._bucket, key=self._key)
-            self._begun_with(root.findtext("{*}ChecksumAlgorithm"))
             for part in root.iterfind("{*}Part"):
                 number = int(part.findtext("{*}PartNumber") or 0)
                 self._there[number] = bare(part.findtext("{*}ETag")) or ""
@@ -92,15 +87,10 @@ class XmlUpload:
                 return
             marker["part-number-marker"] = root.findtext("{*}NextPartNumberMarker") or ""
 
-    def _begun_with(self, algorithm: str | None) -> None:
-        name = (algorithm or "").lower()
-        if self._checksum is not None and name in get_args(Checksum.__value__):
-            self._checksum = cast("Checksum", name)
-
     async def part(self, number: int, data: Body) -> None:
         """Store one part, with a digest that the store checks."""
-        digest, headers = await off_loop(len(data), body_digests, data, self._checksum)
-        checksum = headers.get(f"x-amz-checksum-{self._checksum}", "")
+        digest, headers = await off_loop(len(data), _part_digest, data, self._checksums)
+        checksum = headers.get("x-amz-checksum-sha256", "")
         there = self._there.get(number)
         if there is not None and there == await off_loop(len(data), _md5, data):
             self._parts[number] = (there, checksum)
@@ -136,7 +126,7 @@ class XmlUpload:
             ET.SubElement(part, "PartNumber").text = str(number)
             ET.SubElement(part, "ETag").text = f'"{etag}"'
             if checksum:
-                ET.SubElement(part, f"Checksum{str(self._checksum).upper()}").text = checksum
+                ET.SubElement(part, "ChecksumSHA256").text = checksum
         return ET.tostring(root)
 
     def _expected(self) -> str | None:
@@ -188,20 +178,14 @@ def _md5(data: Body) -> str:
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
-def body_digests(data: Body, checksum: Checksum | None) -> tuple[str, dict[str, str]]:
-    """Return the hex SHA-256 of a body for its signature, and the header by which the store checks
-    it: S3's ``checksum``, or else an MD5.
-    """
-    signed = sha256(data)
-    if checksum is None:
-        md5 = hashlib.md5(data, usedforsecurity=False).digest()
-        return signed.hexdigest(), {"content-md5": base64.b64encode(md5).decode()}
-    kept = signed.digest()
-    if checksum != "sha256":
-        hashed = new_hash(checksum)
-        hashed.update(data)
-        kept = hashed.digest()
-    return signed.hexdigest(), {f"x-amz-checksum-{checksum}": base64.b64encode(kept).decode()}
+def _part_digest(data: Body, checksums: bool) -> tuple[str, dict[str, str]]:  # runs in a thread
+    digest = sha256(data)
+    if checksums:
+        return digest.hexdigest(), {
+            "x-amz-checksum-sha256": base64.b64encode(digest.digest()).decode()
+        }
+    md5 = hashlib.md5(data, usedforsecurity=False).digest()
+    return digest.hexdigest(), {"content-md5": base64.b64encode(md5).decode()}
 
 
 async def off_loop[**P, T](
