@@ -217,9 +217,7 @@ async def test_a_claim_reads_the_journal_after_it_has_the_run(
 
     async with flow:
         run_id, worker = await flow.start("body"), await worker_row(sql)
-        await sql.execute(
-            "UPDATE run SET claim = 1"
-        )  # a first claim has none to read
+        await sql.execute("UPDATE run SET claim = 1")  # a first claim has none to read
         other = await asyncpg.connect(postgres.dsn, server_settings={"search_path": schema})
         try:
             holding = other.transaction()
