@@ -147,7 +147,7 @@ async def test_a_diff_names_states_and_transitions(flow: Flow) -> None:
         assert found.changed == []
 
 
-# A fault that is not understood yet: on a busy machine the published position of the third run is at
+# A fault that is not understood yet: on a busy machine the third run's published position is at
 # times the one before its last (state b, path a b), although the entry that published "gone" is its
 # journal's last one and was seen. Until it is mended the test is tried again: see the closing note.
 @pytest.mark.flaky(reruns=4)
