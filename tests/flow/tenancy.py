@@ -145,7 +145,10 @@ class World:
     async def _at_rest(self) -> bool:
         rows = await self.service._trusted.store.claims_of(list(self.runs.values()))
         rests = {"succeeded", "failed", "waiting"}
-        return all(row["status"] in rests for row in rows) and len(rows) == len(self.runs)
+        if not all(row["status"] in rests for row in rows) or len(rows) < len(self.runs):
+            return False
+        # Progress is shown a moment after the run began to wait.
+        return await self.system.progress(self.runs["waiting"]) is not None
 
 
 async def make_role(postgres: Database) -> tuple[str, Database]:

@@ -163,7 +163,7 @@ async def test_leases_heartbeats_and_progress_are_hot(flow: Flow, serving, sql) 
 
     async with serving(flow):
         await flow.run("shows", 40, timeout=20)
-        progress = NewValue(await sql.fetchval("SELECT id FROM run"), PROGRESS, '{"done":1}')
+        progress = NewValue(await sql.fetchval("SELECT id FROM run"), PROGRESS, '{"done":1}', 1)
         for _ in range(20):
             await flow._workers[0]._journal._show([progress])
         await eventually(lambda: sql.fetchval("SELECT worker_id IS NOT NULL FROM leader"))

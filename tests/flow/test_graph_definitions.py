@@ -147,10 +147,6 @@ async def test_a_diff_names_states_and_transitions(flow: Flow) -> None:
         assert found.changed == []
 
 
-# A fault that is not understood yet: on a busy machine the third run's published position is at
-# times the one before its last (state b, path a b), although the entry that published "gone" is its
-# journal's last one and was seen. Until it is mended the test is tried again: see the closing note.
-@pytest.mark.flaky(reruns=4)
 async def test_live_runs_move_to_another_version(flow: Flow, serving) -> None:
     """Those that rest in a state with a counterpart move, with a new payload; the rest is reported;
     a dry run changes nothing.

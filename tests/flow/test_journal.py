@@ -13,7 +13,7 @@ import pytest
 from forktex_core.flow import Flow
 from forktex_core.flow.engine.journal import JournalWriter, entry_row
 from forktex_core.flow.replay import Entry
-from forktex_core.flow.store.effects import NewValue
+from forktex_core.flow.store.effects import EffectColumns, NewValue
 from tests.flow.test_engine import worker_row
 from tests.waiting import eventually
 
@@ -65,7 +65,7 @@ async def test_a_poisoned_flush_refuses_the_guilty_alone(
         guilty = {7, 8, 31}
         for number, run in enumerate(runs):
             bad = REFUSALS[what] if number in guilty else {}
-            shown = (NewValue(run.run_id, "k", "1"),) if effects else ()
+            shown = (NewValue(run.run_id, "k", "1", 1),) if effects else ()
             writer.append((run, entry(number, **bad), None, shown))
         task = asyncio.create_task(writer.run())
         await eventually(lambda: all(run.heard for run in runs))
@@ -136,3 +136,41 @@ async def test_what_a_dropped_run_left_is_not_written(flow: Flow, sql) -> None:
             other.run_id
         ]
         assert dropped.heard == {}
+
+
+async def test_a_value_that_was_only_shown_gives_way_to_a_later_one(flow: Flow, sql) -> None:
+    """What is shown waits for a moment; what is published meanwhile under the same key stays: were
+    it overwritten, a graph's run would seem to rest where it had been before.
+    """
+    async with flow:
+        worker = await worker_row(sql)
+        writer = JournalWriter(flow._opened.store, lambda: worker, lambda _: None, lambda _: None)
+        task = asyncio.create_task(writer.run())
+        run = Listener()
+        writer.show(NewValue(run.run_id, "k", '"shown"', 1))
+        writer.show(NewValue(run.run_id, "other", '"shown"', 1))
+        writer.append((run, entry(1), None, (NewValue(run.run_id, "k", '"published"', 1),)))
+        await eventually(lambda: sql.fetchval("SELECT count(*) = 2 FROM published"))
+        task.cancel()
+    found = dict(await sql.fetch("SELECT key, value FROM published"))
+    assert found == {"k": '"published"', "other": '"shown"'}
+
+
+@pytest.mark.parametrize("place", ["shown", "published"])
+async def test_a_value_of_an_earlier_claim_comes_too_late(flow: Flow, sql, place: str) -> None:
+    """The worker that had the run before shows what the run has left behind long since."""
+    async with flow:
+        store, run = flow._opened.store, uuid4()
+        first, second = await worker_row(sql), await worker_row(sql)
+
+        async def write(worker: int, number: int, value: str, claim: int) -> None:
+            columns = EffectColumns()
+            columns.add(int(place == "published"), [NewValue(run, "k", value, claim)])
+            entries = [entry_row(run, entry(number))] if place == "published" else []
+            await store.append_effects(worker, entries, [], columns)
+
+        await write(second, 1, '"new"', 2)
+        await write(first, 2, '"old"', 1)
+        assert await sql.fetchval("SELECT value FROM published") == '"new"'
+        await write(second, 3, '"newer"', 2)
+        assert await sql.fetchval("SELECT value FROM published") == '"newer"'

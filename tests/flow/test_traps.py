@@ -171,7 +171,7 @@ def flush(kind: str, store: Store, worker: int, run: UUID) -> tuple[Any, ...]:
     if kind == "append_taking_signals":
         return worker, [journal_line(*row)], [run], [1], [1]
     effects = EffectColumns()
-    effects.add(1, [NewValue(run, "k", "1")])
+    effects.add(1, [NewValue(run, "k", "1", 1)])
     return tuple(store.effect_arguments(worker, [row], [], effects))
 
 

@@ -325,7 +325,7 @@ class FlowContext:
     def _value(self, key: str, value: Any) -> NewValue:
         what = f"the published value {key!r}"
         text = Shape(type(value)).encode(value, what, self._execution.host.max_payload)
-        return NewValue(self._execution.run_id, key, text)
+        return NewValue(self._execution.run_id, key, text, self._execution.claim)
 
     async def _effect(self, name: str, effect: NewSignal | NewValue) -> None:
         key = self._execution.next_key()

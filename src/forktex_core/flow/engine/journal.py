@@ -77,6 +77,9 @@ class JournalWriter:
     def append(self, item: Item) -> None:
         """Add an entry to the next flush."""
         self._items.append(item)
+        for effect in item[3]:
+            if isinstance(effect, NewValue):  # what was shown before would come after it
+                self._shown.pop((effect.run_id, effect.key), None)
         self._filled.set()
 
     def show(self, value: NewValue) -> None:

@@ -224,7 +224,7 @@ class Journey:
             text = _compact(self.position())
         except (TypeError, ValueError, RecursionError):
             return now  # what JSON can't carry can't be shown, which is no reason to fail
-        self._execution.host.show(NewValue(self.ctx.run_id, POSITION, text))
+        self._execution.host.show(self._new_value(POSITION, text))
         return now
 
     async def rest(self) -> None:
@@ -237,7 +237,10 @@ class Journey:
 
     def _value(self, key: str, value: Any) -> NewValue:
         limit = self._execution.host.max_payload * 4
-        return NewValue(self.ctx.run_id, key, ANY.encode(value, f"the value {key!r}", limit))
+        return self._new_value(key, ANY.encode(value, f"the value {key!r}", limit))
+
+    def _new_value(self, key: str, text: str) -> NewValue:
+        return NewValue(self.ctx.run_id, key, text, self._execution.claim)
 
 
 class Walk:

@@ -42,11 +42,12 @@ class NewSignal:
 
 @dataclass(frozen=True, slots=True)
 class NewValue:
-    """A value to be published."""
+    """A value to be published, by the run's claim of a number."""
 
     run_id: UUID
     key: str
     value: str
+    claim: int
 
 
 type Effect = Spawn | NewSignal | NewValue
@@ -76,7 +77,7 @@ class EffectColumns:
         """Add the effects of the entry at a place; 0 for what belongs to none."""
         for effect in effects:
             if isinstance(effect, NewValue):  # one statement can't write a row twice: the last wins
-                value = (place, effect.run_id, effect.key, effect.value)
+                value = (place, effect.run_id, effect.key, effect.value, effect.claim)
                 self.values[effect.run_id, effect.key] = value
             elif isinstance(effect, NewSignal):
                 self.signals.append((place, effect.run_id, effect.name, effect.payload))
@@ -97,7 +98,7 @@ class EffectColumns:
         return [
             *_columns(self.runs, 13),
             *_columns(self.signals, 4),
-            *_columns(self.values.values(), 4),
+            *_columns(self.values.values(), 5),
         ]
 
 
@@ -137,7 +138,7 @@ class EffectQueries(Queries):
         return EffectColumns(
             [(*r[:8], self.encode(r[8]), *r[9:]) for r in effects.runs],
             [(*s[:3], self.encode_signal(s[2], s[3])) for s in effects.signals],
-            {key: (*v[:3], self.encode(v[3])) for key, v in effects.values.items()},
+            {key: (*v[:3], self.encode(v[3]), v[4]) for key, v in effects.values.items()},
         )
 
     async def settle_entry(self, run_id: UUID, key: str) -> Any:

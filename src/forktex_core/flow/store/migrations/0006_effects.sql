@@ -1,11 +1,13 @@
 -- SPDX-FileCopyrightText: 2026 ForkTex
 -- SPDX-License-Identifier: AGPL-3.0-or-later OR LicenseRef-ForkTex-Commercial
 
--- What runs show to the outside while they go on. Values change in place (HOT: no indexed column is touched).
+-- What runs show to the outside while they go on. Values change in place (HOT: no indexed column is touched). A value of an
+-- earlier claim never takes the place of a later one's: the worker that had the run before may be late with it.
 CREATE TABLE {schema}.published (
     run_id uuid NOT NULL,
     key    text COLLATE "C" NOT NULL,
     value  json,
+    claim  integer NOT NULL,
     at     timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (run_id, key)
 ) WITH (fillfactor = 70);
@@ -89,7 +91,7 @@ CREATE FUNCTION {schema}.append_effects(
     s_priorities integer[], s_dues timestamptz[], s_inputs text[], s_metadata text[], s_parents uuid[],
     s_parent_keys text[], s_closes text[],
     m_places integer[], m_runs uuid[], m_names text[], m_payloads text[],
-    v_places integer[], v_runs uuid[], v_keys text[], v_values text[])
+    v_places integer[], v_runs uuid[], v_keys text[], v_values text[], v_claims integer[])
 RETURNS TABLE (part text, run_id uuid, worker_id bigint, queue text, n bigint)
 LANGUAGE plpgsql SET enable_seqscan = off AS $$
 #variable_conflict use_column
@@ -138,10 +140,12 @@ BEGIN
         SELECT DISTINCT 's', NULL::uuid, NULL::bigint, s.queue, NULL::bigint FROM started s;
     END IF;
     IF cardinality(v_runs) > 0 THEN
-        INSERT INTO {schema}.published (run_id, key, value)
-        SELECT v.run_id, v.key, v.value::json FROM unnest(v_places, v_runs, v_keys, v_values) AS v(place, run_id, key, value)
+        INSERT INTO {schema}.published AS p (run_id, key, value, claim)
+        SELECT v.run_id, v.key, v.value::json, v.claim
+        FROM unnest(v_places, v_runs, v_keys, v_values, v_claims) AS v(place, run_id, key, value, claim)
         WHERE (v.place = 0 OR v.place = ANY (v_added)) AND NOT v.run_id = ANY (v_revoked)
-        ON CONFLICT (run_id, key) DO UPDATE SET value = excluded.value, at = clock_timestamp();
+        ON CONFLICT (run_id, key) DO UPDATE SET value = excluded.value, claim = excluded.claim, at = clock_timestamp()
+        WHERE p.claim <= excluded.claim;
     END IF;
     IF cardinality(m_runs) > 0 AND cardinality(v_added) > 0 THEN
         SELECT coalesce(array_agg(m.run ORDER BY m.no), '{}'), coalesce(array_agg(m.name ORDER BY m.no), '{}'),

@@ -42,7 +42,7 @@ JOIN unnest($2::uuid[], $3::text[], $4::integer[], $5::integer[]) AS e(run_id, k
 -- name: append_effects
 -- The same, for a batch in which runs are started, signals sent or values published as well.
 SELECT * FROM {schema}.append_effects($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19,
-    $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36)
+    $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37)
 
 -- name: settle_entry
 SELECT * FROM {schema}.settle_entry($1, $2)
